@@ -1,0 +1,1 @@
+"""Generated from proto/vault/v1 by `make proto`."""
