@@ -140,6 +140,20 @@ class Signer(Protocol):
         """32 raw bytes."""
 
 
+class TenantKeyRepository(Protocol):
+    """The wrapped keys of each tenant (lookup keys, pseudonym roots), as the crypto room needs them.
+
+    `use` is `lookup` or `pseudonym`. Both methods open a transaction of their own and raise
+    StoreUnavailableError.
+    """
+
+    def load(self, tenant: str, use: str) -> list[tuple[int, bytes]]:
+        """(version, wrapped) of each, newest last; empty when there is none."""
+
+    def insert_first(self, tenant: str, use: str, version: int, wrapped: bytes) -> list[tuple[int, bytes]]:
+        """Insert unless (tenant, use, version) is there, commit, and return what is there, newest last."""
+
+
 # --- decisions --------------------------------------------------------------------------------------------
 
 

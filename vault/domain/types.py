@@ -266,6 +266,7 @@ class ConsentEntry:
 
     `seq` orders events of a subject; `expires_at` is microseconds since 1970 UTC, 0 for never;
     `categories` is the scope of a grant at this leaf (empty for negative states).
+    `notice` is the id of the notice that `notice_version` counts.
     """
 
     purpose: str
@@ -276,6 +277,7 @@ class ConsentEntry:
     notice_version: int = 0
     expires_at: int = 0
     categories: frozenset[str] = frozenset()
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

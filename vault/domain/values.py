@@ -9,6 +9,7 @@ import math
 import re
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
@@ -20,6 +21,14 @@ Value = str | int | float | bool | bytes
 _INT64: Final = struct.Struct(">q")
 _DOUBLE: Final = struct.Struct(">d")
 _DECIMAL: Final = re.compile(r"(-?)(0|[1-9][0-9]{0,37})(?:\.([0-9]{1,38}))?")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TypedValue:
+    """A value as a caller sent it, with the type the caller says it has. repr shows nothing."""
+
+    type: ValueType
+    value: Value
 
 
 class ValueFormatError(ValueError):

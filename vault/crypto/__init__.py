@@ -1,0 +1,1 @@
+"""The crypto room: envelopes, DEKs, tenant keys, and the providers that wrap them."""

@@ -1,0 +1,119 @@
+"""The ciphertext format of attribute values (keys.md, "Ciphertext").
+
+    magic "DV" 2 | format 1 | algorithm 1 | dek id 32 | nonce 12 | ciphertext | tag 16
+
+AES-256-GCM (NIST SP 800-38D), nonce random. The associated data is the header (magic to nonce) and LP of
+each of (tenant, subject id, attribute, type_version, value version), so a value that is moved to another
+place does not open. AES-GCM does not commit to its key; the dek id, derived from the key, does.
+"""
+
+import struct
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from vault.crypto.encoding import lp, value_binding
+from vault.crypto.opaque import KEY_BYTES, Opaque, derive
+from vault.domain.errors import IntegrityError, InvalidArgumentError
+from vault.domain.protocols import Randomness
+from vault.domain.types import KeyScope, ValueScope
+
+CUSTOMER_NUMBER: Final = "$customer-number"
+"""Reserved attribute: the bank's own customer number. Names in policy files never start with `$`."""
+EVIDENCE: Final = "$evidence"
+"""Reserved attribute: the sealed record of an erased subject's consent events."""
+
+_START: Final = b"DV\x01\x01"
+_ID_INFO: Final = b"datavault dek id v1"
+_ID_END: Final = 36
+_HEADER_END: Final = 48
+_SHORTEST: Final = 64
+
+
+class DataKey(Opaque):
+    """One data encryption key. `id` is its 32-byte commitment.
+
+    Raises:
+        IntegrityError: the key is not 32 bytes.
+    """
+
+    __slots__ = ("_aead", "_prefix", "id")
+
+    def __init__(self, raw: bytes) -> None:
+        if len(raw) != KEY_BYTES:
+            raise IntegrityError("a data key is not 32 bytes long")
+        self._aead = AESGCM(raw)
+        self.id: Final = derive(raw, _ID_INFO)
+        self._prefix: Final = _START + self.id
+
+    def seal(self, scope: ValueScope, plaintext: bytes, randomness: Randomness) -> bytes:
+        """Encrypt `plaintext` as an envelope that opens at `scope` only.
+
+        Raises:
+            InvalidArgumentError: a name of the scope is not UTF-8 or a version is not unsigned 64-bit.
+        """
+        nonce = randomness.token(_HEADER_END - _ID_END)
+        header = self._prefix + nonce
+        try:
+            data = header + value_binding(
+                scope.tenant, scope.subject, scope.attribute, scope.type_version, scope.version
+            )
+        except (UnicodeEncodeError, struct.error):
+            raise InvalidArgumentError.of("scope", "names are UTF-8, versions unsigned 64-bit") from None
+        return header + self._aead.encrypt(nonce, plaintext, data)
+
+    def open(self, scope: ValueScope, envelope: bytes) -> bytes:
+        """The plaintext.
+
+        Raises:
+            IntegrityError: the envelope is malformed, sealed under another key or for another scope, or
+                changed.
+        """
+        header = envelope[:_HEADER_END]
+        if header[:_ID_END] != self._prefix or len(envelope) < _SHORTEST:
+            raise IntegrityError(_fault(envelope))
+        try:
+            return self._aead.decrypt(
+                header[_ID_END:],
+                envelope[_HEADER_END:],
+                header
+                + value_binding(
+                    scope.tenant, scope.subject, scope.attribute, scope.type_version, scope.version
+                ),
+            )
+        except (InvalidTag, UnicodeEncodeError, struct.error):
+            raise IntegrityError("a ciphertext was changed, or belongs to another place") from None
+
+
+def dek_id_of(envelope: bytes) -> bytes:
+    """The 32-byte id of the key that sealed `envelope`.
+
+    Raises:
+        IntegrityError: too short, or not of this format and algorithm.
+    """
+    if len(envelope) < _SHORTEST or not envelope.startswith(_START):
+        raise IntegrityError(_fault(envelope))
+    return envelope[len(_START) : _ID_END]
+
+
+def key_context(scope: KeyScope) -> bytes:
+    """What a wrapped DEK is bound to: LP of each of (tenant, subject id, key class).
+
+    Raises:
+        InvalidArgumentError: a name of the scope is not UTF-8.
+    """
+    try:
+        return lp(scope.tenant.encode(), scope.subject, scope.key_class.encode())
+    except UnicodeEncodeError:
+        raise InvalidArgumentError.of("scope", "names are UTF-8") from None
+
+
+def _fault(envelope: bytes) -> str:
+    if len(envelope) < _SHORTEST:
+        return "a ciphertext is too short"
+    if envelope[:2] != _START[:2]:
+        return "a ciphertext does not begin as one"
+    if envelope[2:4] != _START[2:4]:
+        return "a ciphertext has an unknown format or algorithm"
+    return "a ciphertext was sealed under another key"

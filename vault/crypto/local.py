@@ -1,0 +1,171 @@
+"""The key provider of the embedded default: the keys are in a file beside the database.
+
+It mirrors Transit's derived keys, so what holds with one provider holds with the other: a wrapped key opens
+only with the context it was wrapped under. It protects against a stolen database, not against whoever can
+read the file; that is why it warns at start and refuses production.
+
+Wrapped text: `local:v<N>:` and base64 of nonce 12 | ciphertext | tag 16, AES-256-GCM under
+HKDF-SHA-256(version N of the key, info = context), associated data the key's name.
+"""
+
+import base64
+import binascii
+import re
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from vault.crypto.key_file import LocalKey, changing, read_keys, write_keys
+from vault.crypto.names import SIGNING_KIND, STANDARD_CLASSES, WRAPPING_KIND, all_keys
+from vault.crypto.opaque import KEY_BYTES, derive
+from vault.domain.errors import ConfigurationError, DatavaultError, IntegrityError, KeysUnavailableError
+from vault.domain.protocols import KeyHealth, KeyInfo, PublicKey, Randomness, UnwrapItem, WrapItem
+
+_NONCE_BYTES: Final = 12
+_SHORTEST: Final = 28
+_WRAPPED: Final = re.compile(rb"local:v([1-9][0-9]{0,8}):([A-Za-z0-9+/]+={0,2})")
+_log = structlog.get_logger("datavault.crypto")
+
+
+class LocalKeyProvider:
+    """Implements `vault.domain.protocols.KeyProvider`. Thread-safe.
+
+    Makes the file, with the standard keys, when it is missing.
+
+    Raises:
+        ConfigurationError: `environment` is `production`; others may read the file; it is damaged.
+    """
+
+    name = "local"
+
+    def __init__(self, path: Path, *, environment: str, randomness: Randomness) -> None:
+        if environment == "production":
+            raise ConfigurationError(
+                "local keys are for development: in production set DATAVAULT_KEYS=transit and VAULT_ADDR"
+            )
+        self._path = path
+        self._randomness = randomness
+        self._lock = threading.Lock()
+        self._keys = read_keys(path)
+        if not self._keys:
+            self.ensure_keys(STANDARD_CLASSES)
+        _log.warning("local_keys_in_use", advice="for development only: use Transit in production")
+
+    def ensure_keys(self, classes: Iterable[str]) -> None:
+        """Make every key of the product and of these key classes that is not there yet.
+
+        Raises:
+            ConfigurationError: a class cannot be one, or the file cannot be written.
+        """
+        wanted = all_keys(classes)
+        with self._lock, changing(self._path):
+            self._keys = read_keys(self._path)
+            missing = {name: kind for name, kind in wanted.items() if name not in self._keys}
+            if missing:
+                made = {name: LocalKey(kind, (self._fresh(),)) for name, kind in missing.items()}
+                write_keys(self._path, self._keys | made)
+                self._keys = self._keys | made
+
+    def wrap(self, key: str, items: Sequence[WrapItem]) -> list[bytes]:
+        """See KeyProvider."""
+        found = self._key(key, WRAPPING_KIND)
+        return [self._seal(key, found, item.plaintext, item.context) for item in items]
+
+    def unwrap(self, key: str, items: Sequence[UnwrapItem]) -> list[bytes | DatavaultError]:
+        """See KeyProvider."""
+        found = self._key(key, WRAPPING_KIND)
+        return [_open(key, found, item) for item in items]
+
+    def rewrap(self, key: str, items: Sequence[UnwrapItem]) -> list[bytes | DatavaultError]:
+        """See KeyProvider."""
+        found = self._key(key, WRAPPING_KIND)
+        opened = [_open(key, found, item) for item in items]
+        return [
+            raw if isinstance(raw, DatavaultError) else self._seal(key, found, raw, item.context)
+            for raw, item in zip(opened, items, strict=True)
+        ]
+
+    def rotate(self, key: str) -> int:
+        """See KeyProvider."""
+        try:
+            with self._lock, changing(self._path):
+                # another process may have changed the file: what is written must hold its keys too
+                keys = read_keys(self._path)
+                if key not in keys:
+                    raise _unknown(key)
+                keys[key] = keys[key].rotated(self._fresh())
+                write_keys(self._path, keys)
+                self._keys = keys
+                return len(keys[key].versions)
+        except ConfigurationError:
+            # its message names the path, which is for the operator at start and not for callers
+            raise KeysUnavailableError("the key file cannot be read or written") from None
+
+    def sign(self, key: str, message: bytes) -> bytes:
+        """See KeyProvider."""
+        raw = self._key(key, SIGNING_KIND).versions[-1]
+        return Ed25519PrivateKey.from_private_bytes(raw).sign(message)
+
+    def public_key(self, key: str) -> PublicKey:
+        """See KeyProvider."""
+        versions = self._key(key, SIGNING_KIND).versions
+        public = Ed25519PrivateKey.from_private_bytes(versions[-1]).public_key()
+        return PublicKey(len(versions), public.public_bytes_raw())
+
+    def info(self, key: str) -> KeyInfo:
+        """See KeyProvider."""
+        found = self._key(key)
+        return KeyInfo(key, len(found.versions), found.min_decryption_version, found.kind)
+
+    def health(self) -> KeyHealth:
+        """See KeyProvider."""
+        return KeyHealth(True, "local key file, for development only")
+
+    def _key(self, name: str, kind: str = "") -> LocalKey:
+        found = self._keys.get(name)
+        if found is None:
+            raise _unknown(name)
+        if kind and found.kind != kind:
+            raise KeysUnavailableError(f"the key {name} is of kind {found.kind}, not {kind}")
+        return found
+
+    def _seal(self, name: str, key: LocalKey, plaintext: bytes, context: bytes) -> bytes:
+        nonce = self._randomness.token(_NONCE_BYTES)
+        sealed = nonce + AESGCM(derive(key.versions[-1], context)).encrypt(nonce, plaintext, name.encode())
+        return b"local:v%d:%b" % (len(key.versions), base64.b64encode(sealed))
+
+    def _fresh(self) -> bytes:
+        return self._randomness.token(KEY_BYTES)
+
+
+def _open(name: str, key: LocalKey, item: UnwrapItem) -> bytes | DatavaultError:
+    match = _WRAPPED.fullmatch(item.wrapped)
+    if match is None:
+        return IntegrityError("a wrapped key is malformed")
+    version = int(match[1])
+    if version > len(key.versions):
+        return IntegrityError("a wrapped key names a version that does not exist")
+    if version < key.min_decryption_version:
+        return KeysUnavailableError("a wrapped key is of a version too old to be used")
+    try:
+        sealed = base64.b64decode(match[2], validate=True)
+    except binascii.Error:
+        return IntegrityError("a wrapped key is malformed")
+    # base64 ignores spare bits: the same key in two spellings would be two cache entries
+    if len(sealed) < _SHORTEST or base64.b64encode(sealed) != match[2]:
+        return IntegrityError("a wrapped key is malformed")
+    aead = AESGCM(derive(key.versions[version - 1], item.context))
+    try:
+        return aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
+    except InvalidTag:
+        return IntegrityError("a wrapped key was changed, or belongs to another place")
+
+
+def _unknown(key: str) -> KeysUnavailableError:
+    return KeysUnavailableError(f"the key {key} does not exist; run: datavault keys init")
