@@ -1,1 +1,84 @@
-def main() -> None: ...
+"""The command line `datavault`: one module per noun, loaded when it is used.
+
+This module imports neither click nor rich: `pip install datavault` is the client alone, and the command then
+says in one line what it needs.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+USAGE_ERROR: Final = 2
+_NEEDS_SERVER: Final = "datavault: the command line needs the server extra: pip install 'datavault[server]'"
+_OPTIONAL: Final[Mapping[str, str]] = {"faker": "demo", "pyarrow": "parquet"}
+
+
+@dataclass(frozen=True, slots=True)
+class LazyCommand:
+    """A command that is imported when it is called: `target` is `module:name`."""
+
+    target: str
+    help: str
+    example: str
+
+
+COMMANDS: Final[dict[str, LazyCommand]] = {
+    "audit": LazyCommand(
+        "vault.cli.audit:audit",
+        "Look into the audit log.",
+        "datavault audit query --customer 4711 --outcome denied",
+    ),
+    "certs": LazyCommand(
+        "vault.cli.certs:certs",
+        "Issue client certificates from the embedded CA.",
+        "datavault certs issue personalization-engine",
+    ),
+    "config": LazyCommand(
+        "vault.cli.serve:config",
+        "Show the settings in force.",
+        "datavault config",
+    ),
+    "serve": LazyCommand(
+        "vault.cli.serve:serve",
+        "Run the service.",
+        "DATAVAULT_HOME=/var/lib/datavault datavault serve",
+    ),
+    "completion": LazyCommand(
+        "vault.cli.completion:completion",
+        "Print the completion script of a shell.",
+        'eval "$(datavault completion bash)"',
+    ),
+    "consent": LazyCommand(
+        "vault.cli.consent:consent",
+        "Record, withdraw and show consent.",
+        "datavault consent show 4711 --events",
+    ),
+    "policy": LazyCommand(
+        "vault.cli.policy:policy",
+        "Check, test and explain the policy files.",
+        "datavault policy check policies/",
+    ),
+    "subject": LazyCommand(
+        "vault.cli.subject:subject",
+        "Import, write and read customers' attributes.",
+        "datavault subject import customers.csv --map customers.yaml --dry-run",
+    ),
+}
+"""The table behind `datavault --help`, which therefore imports no command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point `datavault`; `arguments` default to those of the process. Always exits."""
+    try:
+        from vault.cli.application import application
+
+        application.main(args=None if arguments is None else list(arguments), prog_name="datavault")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "vault"):
+            raise
+        extra = _OPTIONAL.get(missing)
+        line = f"datavault: this command needs: pip install 'datavault[{extra}]'" if extra else _NEEDS_SERVER
+        print(line, file=sys.stderr)  # noqa: T201 - click, which prints elsewhere, may be what is missing
+        sys.exit(USAGE_ERROR)

@@ -120,6 +120,14 @@ class TenantKeys:
                     found = self._lookups[tenant] = LookupKey(tenant, version, raw)
         return found
 
+    def warm(self, tenant: str) -> None:
+        """Make or fetch all keys of a tenant now, so that no read waits for the provider.
+
+        Raises: as `lookup`.
+        """
+        self.lookup(tenant)
+        self._root(tenant)
+
     def pseudonym_key(self, tenant: str, caller: str, attribute: str, purpose: str | None) -> PseudonymKey:
         """The key for one caller and attribute, and for one purpose where the form's scope says so.
 

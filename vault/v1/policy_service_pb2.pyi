@@ -118,7 +118,7 @@ class Explanation(_message.Message):
     rule: _builtins.str
     """Id of the deciding rule; empty when no rule matched."""
     text: _builtins.str
-    """One sentence: why this form, and why not a stronger one."""
+    """In sentences, one per line: why this form, and why not a stronger one."""
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatchingRule]:
         """Every matching rule, in the order of policy.csv."""

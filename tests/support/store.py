@@ -1,0 +1,115 @@
+"""Real SQLite files for tests, with the whole schema, and subjects to put into them."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from vault.audit import tables as audit_tables
+from vault.domain.types import ConsentEntry, ConsentState, Lane, Subject, WrappedKey
+from vault.store import schema, tables
+from vault.store.consents import SqlConsentRepository
+from vault.store.database import Database
+from vault.store.subjects import NewSubject, SubjectRepository
+from vault.store.values import ValueRow
+
+METADATAS = (tables.metadata, audit_tables.metadata)
+TENANT = "retail"
+NOW = 1_700_000_000_000_000
+
+
+def database_url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+@contextmanager
+def database_at(
+    path: Path,
+    *,
+    slot_seconds: float = 5.0,
+    busy_seconds: float = 2.0,
+    driver: type[sqlite3.Connection] = sqlite3.Connection,
+) -> Iterator[Database]:
+    """A database with the current schema, closed at the end."""
+    database = Database(
+        database_url(path), slot_seconds=slot_seconds, busy_seconds=busy_seconds, driver=driver
+    )
+    try:
+        schema.upgrade(database, METADATAS)
+        yield database
+    finally:
+        database.close()
+
+
+def subject_of(number: int, **fields: object) -> Subject:
+    """Subject 1, 2 ...: ids and pseudonyms differ, everything else is plain."""
+    defaults: dict[str, object] = {"jurisdictions": ("EU",)}
+    return Subject(
+        id=number.to_bytes(16, "big"),
+        audit_pseudonym=f"{number:032x}",
+        **(defaults | fields),  # type: ignore[arg-type]
+    )
+
+
+def mac_of(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def key_of(number: int, key_class: str = "contact") -> WrappedKey:
+    return WrappedKey(key_class, number.to_bytes(32, "big"), b"vault:v1:%d" % number)
+
+
+def value_of(
+    subject: bytes, attribute: str, version: int = 1, ciphertext: bytes | None = b"sealed"
+) -> ValueRow:
+    return ValueRow(subject, attribute, version, 1, "contact", ciphertext, NOW)
+
+
+def add_subjects(connection: Connection, *numbers: int, tenant: str = TENANT) -> None:
+    SubjectRepository().insert(
+        connection, tenant, [NewSubject(mac_of(number), 1, subject_of(number), NOW) for number in numbers]
+    )
+
+
+def state_entry(purpose: str, state: ConsentState, seq: int, **fields: object) -> ConsentEntry:
+    """A row of consent_state in the lane of its state."""
+    return ConsentEntry(
+        purpose=purpose,
+        lane=state.lane,
+        seq=seq,
+        event_id=f"event-{seq}",
+        state=state,
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def lanes_in(entries: tuple[ConsentEntry, ...]) -> set[tuple[str, Lane]]:
+    return {(entry.purpose, entry.lane) for entry in entries}
+
+
+def consents_of(database: Database, subject: bytes) -> tuple[ConsentEntry, ...]:
+    with database.read() as connection:
+        return SqlConsentRepository().state(connection, TENANT, subject)
+
+
+def count(connection: Connection, table: str) -> int:
+    number = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()
+    return int(number)
+
+
+def failing_commit(code: int) -> type[sqlite3.Connection]:
+    """A driver connection whose next COMMIT fails with an SQLite error code, once `fail` is set."""
+
+    class Failing(sqlite3.Connection):
+        fail: Callable[[], bool] = staticmethod(lambda: False)
+
+        def commit(self) -> None:
+            if type(self).fail():
+                error = sqlite3.OperationalError("cut")
+                error.sqlite_errorcode = code
+                raise error
+            super().commit()
+
+    return Failing

@@ -1,0 +1,180 @@
+"""The outside store: what must survive the loss of the database (consent.md, "Outside store").
+
+One file per entry, put if absent: `<origin>/checkpoints/<20-digit size>` and
+`<origin>/events/<20-digit log position>.json`.
+"""
+
+import contextlib
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from sqlalchemy import Connection
+
+from vault.audit.sql import driver_errors, execute
+from vault.domain.canonical import canonical_json
+from vault.domain.errors import IntegrityError, InvalidArgumentError, StoreUnavailableError
+
+CHECKPOINT: Final = "checkpoint"
+EVENT: Final = "event"
+_NAME: Final = re.compile(r"([0-9]{20})(?:\.json)?")
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
+_INSERT: Final = "INSERT INTO outbox (log, kind, path, document, created_at) VALUES (?, ?, ?, ?, ?)"
+
+
+class OutsideStore(Protocol):
+    """A folder or object store outside the database. Every method raises StoreUnavailableError."""
+
+    def put(self, path: str, content: bytes) -> None:
+        """Store durably, if absent. The same content again is no error.
+
+        Raises:
+            IntegrityError: other content stands there: two histories were written under one origin.
+        """
+
+    def get(self, path: str) -> bytes | None:
+        """The content, None where there is none."""
+
+    def entries(self, folder: str, first: int = 0) -> list[str]:
+        """Paths of the entries of a folder numbered `first` or more, in order of their numbers."""
+
+    def last(self, folder: str) -> str | None:
+        """The path with the highest number in a folder."""
+
+
+class FolderStore:
+    """An outside store in a folder, best on another disk or a network share."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder: Final = Path(folder)
+
+    def put(self, path: str, content: bytes) -> None:
+        target = self._target(path)
+        try:
+            if not target.exists():
+                self._write(target, content)
+            same = target.read_bytes() == content
+        except OSError:
+            raise StoreUnavailableError("the outside store cannot be written") from None
+        if not same:
+            raise IntegrityError("the outside store holds another entry at this place")
+
+    def get(self, path: str) -> bytes | None:
+        try:
+            return self._target(path).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError:
+            raise StoreUnavailableError("the outside store cannot be read") from None
+
+    def entries(self, folder: str, first: int = 0) -> list[str]:
+        names = [name for name in self._names(folder) if entry_number(name) >= first]
+        return [f"{folder}/{name}" for name in sorted(names)]
+
+    def last(self, folder: str) -> str | None:
+        name = max(self._names(folder), default=None)
+        return None if name is None else f"{folder}/{name}"
+
+    def _names(self, folder: str) -> list[str]:
+        try:
+            return [name for name in os.listdir(self._target(folder)) if _NAME.fullmatch(name)]
+        except FileNotFoundError:
+            return []
+        except OSError:
+            raise StoreUnavailableError("the outside store cannot be read") from None
+
+    def _target(self, path: str) -> Path:
+        segments = path.split("/")
+        if not all(map(_SEGMENT.fullmatch, segments)):
+            raise InvalidArgumentError.of("path", "must be segments of letters, digits and . _ ~ -")
+        return self._folder.joinpath(*segments)
+
+    def _write(self, target: Path, content: bytes) -> None:
+        """Write whole and durable under another name, then link: a half-written entry is never seen."""
+        self._make_folder(target.parent)
+        handle, temporary = tempfile.mkstemp(prefix=".", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            # another writer may have been first: `put` compares what it left
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, target)
+        finally:
+            os.unlink(temporary)
+        _sync_folder(target.parent)
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        if folder != self._folder:
+            self._make_folder(folder.parent)
+        folder.mkdir(parents=folder == self._folder, exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def checkpoints_folder(origin: str) -> str:
+    """Where the checkpoints of a log stand."""
+    return f"{origin}/checkpoints"
+
+
+def events_folder(origin: str) -> str:
+    """Where the tombstones and negative consent events of a log stand."""
+    return f"{origin}/events"
+
+
+def entry_number(path: str) -> int:
+    """The size or log position that an entry's name gives.
+
+    Raises:
+        IntegrityError: not an entry's name.
+    """
+    match = _NAME.fullmatch(path.rpartition("/")[2])
+    if match is None:
+        raise IntegrityError("the outside store holds a file that is no entry")
+    return int(match[1])
+
+
+def outbox_checkpoint(connection: Connection, log: int, origin: str, size: int, note: str, now: int) -> None:
+    """Queue a checkpoint for the outside store, in the caller's transaction. `now` in microseconds.
+
+    Raises:
+        AuditUnavailableError: the database refused.
+    """
+    path = f"{checkpoints_folder(origin)}/{size:020d}"
+    with driver_errors(connection):
+        execute(connection, _INSERT, (log, CHECKPOINT, path, note.encode(), now))
+
+
+def outbox_event(
+    connection: Connection, log: int, origin: str, position: int, document: dict[str, Any], now: int
+) -> None:
+    """Queue a tombstone or negative consent event for the outside store, in the caller's transaction.
+
+    `position` is that of the event's record in the log; `document` names the subject by its subject id;
+    `now` is microseconds since 1970 UTC.
+
+    Raises:
+        AuditUnavailableError: the database refused.
+        InvalidArgumentError: `document` is not JSON.
+    """
+    try:
+        content = canonical_json(document)
+    except ValueError:
+        raise InvalidArgumentError.of("document", "must be JSON") from None
+    path = f"{events_folder(origin)}/{position:020d}.json"
+    with driver_errors(connection):
+        execute(connection, _INSERT, (log, EVENT, path, content, now))

@@ -1,0 +1,201 @@
+"""Configuration: environment, then `datavault.toml`, then defaults (architecture.md, "Configuration")."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import InitSettingsSource
+
+from vault.domain.errors import ConfigurationError
+
+CONFIG_FILE: Final = "datavault.toml"
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:]+\]|[^:\s\[\]]+):([0-9]{1,5})")
+_ORIGIN: Final = re.compile(r"[a-z0-9][a-z0-9.-]*(?:/[A-Za-z0-9._~-]+)*")
+
+
+class JwtIssuerSettings(BaseModel):
+    """One trusted issuer of JWTs: `[[jwt_issuers]]` in datavault.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: str
+    audience: str
+    jwks: str = Field(description="path of a JWKS file, or its https URL")
+    algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
+
+
+def _names(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+class Settings(BaseSettings):
+    """Every setting. The environment name is `DATAVAULT_<NAME>`, or the name Vault users know."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DATAVAULT_", extra="forbid", frozen=True, populate_by_name=True
+    )
+
+    home: Path = Field(Path(".datavault"), description="data folder: database, local keys, CA, outside store")
+    database_url: str = Field("", description="SQLAlchemy URL; empty is SQLite in the home folder")
+    keys: Literal["local", "transit"] = Field("local", description="where the keys live")
+    policies: Path = Field(Path("policies"), description="policy folder")
+    policy_engine: Literal["compiled", "casbin"] = Field("compiled", description="which engine decides")
+    environment: Literal["development", "production"] = "development"
+    listen: str = Field("127.0.0.1:8443", description="main port, mTLS")
+    listen_jwt: str = Field("", description="second TLS port for JWT callers; empty is off")
+    listen_health: str = Field("127.0.0.1:8081", description="grpc.health.v1 in plain text; empty is off")
+    metrics: str = Field("", description="Prometheus metrics over HTTP; empty is off")
+    server_names: str = Field("localhost", description="DNS names of the server certificate, comma-separated")
+    server_certificate: Path | None = Field(None, description="PEM; without it the embedded CA issues one")
+    server_key: Path | None = None
+    client_ca: Path | None = Field(None, description="CA of client certificates; default the embedded CA")
+    origin: str = Field("datavault.local/log", description="name of the audit log: a schema-less URL")
+    outside_store: Path | None = Field(None, description="folder outside the database; default in home")
+    reflection: bool = True
+    jwt_issuers: tuple[JwtIssuerSettings, ...] = ()
+
+    transit_address: str = Field("", validation_alias=_names("VAULT_ADDR", "transit_address"))
+    transit_token: SecretStr = Field(SecretStr(""), validation_alias=_names("VAULT_TOKEN", "transit_token"))
+    transit_token_file: Path | None = None
+    transit_cacert: Path | None = Field(None, validation_alias=_names("VAULT_CACERT", "transit_cacert"))
+    transit_client_cert: Path | None = Field(
+        None, validation_alias=_names("VAULT_CLIENT_CERT", "transit_client_cert")
+    )
+    transit_client_key: Path | None = Field(
+        None, validation_alias=_names("VAULT_CLIENT_KEY", "transit_client_key")
+    )
+    transit_namespace: str = Field("", validation_alias=_names("VAULT_NAMESPACE", "transit_namespace"))
+    transit_mount: str = "transit"
+
+    @field_validator("listen", "listen_jwt", "listen_health", "metrics")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        match = _ADDRESS.fullmatch(value)
+        if value and (match is None or int(match[2]) > 65_535):
+            raise ValueError("must be host:port, for example 127.0.0.1:8443 (port 0 means any free one)")
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        if not value:
+            raise ValueError("must not be empty")
+        return value
+
+    @field_validator("origin")
+    @classmethod
+    def _check_origin(cls, value: str) -> str:
+        if not _ORIGIN.fullmatch(value):
+            raise ValueError("must be a schema-less URL without spaces or '+', e.g. bank.example/datavault")
+        return value
+
+    @property
+    def database(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.home / 'datavault.db'}"
+
+    @property
+    def outside(self) -> Path:
+        """The outside store in force."""
+        return self.outside_store or self.home / "outside"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then environment, then the file; no .env and no secrets folder."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _read_file())
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInForce:
+    """One row of `datavault config`: secrets are shown as `(set)`."""
+
+    name: str
+    environment: str
+    value: str
+    source: str
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings.
+
+    Raises:
+        ConfigurationError: names each wrong setting and what would be right.
+    """
+    _refuse_unknown_environment(os.environ)
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"
+            for detail in error.errors(include_input=False, include_url=False, include_context=False)
+        ]
+        raise ConfigurationError("configuration: " + "; ".join(problems)) from None
+
+
+def settings_in_force(settings: Settings) -> list[SettingInForce]:
+    """What is in force and where it comes from."""
+    in_file = _read_file()
+    rows = []
+    for name in Settings.model_fields:
+        environment = _environment_name(name)
+        source = "environment" if environment in os.environ else CONFIG_FILE if name in in_file else "default"
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            shown = "(set)" if value.get_secret_value() else ""
+        elif name == "jwt_issuers":
+            shown = ", ".join(issuer.issuer for issuer in value)
+        else:
+            shown = "" if value is None else str(value)
+        rows.append(SettingInForce(name, environment, shown, source))
+    return rows
+
+
+def _environment_name(name: str) -> str:
+    alias = Settings.model_fields[name].validation_alias
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return f"DATAVAULT_{name.upper()}"
+
+
+_OTHER_SETTINGS: Final = frozenset(
+    f"DATAVAULT_{name}"
+    for name in ("ADDR", "CACERT", "CLIENT_CERT", "CLIENT_KEY", "TOKEN_FILE", "CONFIG", "DEBUG", "COMPLETE")
+)
+
+
+def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
+    known = {_environment_name(name) for name in Settings.model_fields} | _OTHER_SETTINGS
+    for name in environment:
+        if name.startswith("DATAVAULT_") and name not in known and not name.startswith("DATAVAULT_TEST_"):
+            raise ConfigurationError(
+                f"{name}: no such setting (`datavault config` lists all); a misspelt one would be ignored"
+            )
+
+
+def _read_file() -> dict[str, Any]:
+    path = Path(os.environ.get("DATAVAULT_CONFIG", CONFIG_FILE))
+    try:
+        content = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if "DATAVAULT_CONFIG" in os.environ:
+            raise ConfigurationError(f"DATAVAULT_CONFIG: {path} does not exist") from None
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {type(error).__name__}") from None
+    try:
+        return tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: {error}") from None

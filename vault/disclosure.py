@@ -1,0 +1,523 @@
+"""The disclosure pipeline: the one way an attribute leaves the vault.
+
+    1 load      subject, keys, ciphertext, consent: one snapshot per tenant of the group
+    2 bases     which legal bases hold now
+    3 decide    a form or a denial per attribute
+    4 open      unwrap keys, decrypt, apply the form; build the answer and size it
+    5 record    wait until the audit record is durable
+    6 release   answer the caller
+
+Only what step 3 allowed is ever decrypted, and nothing of step 4 is returned unless step 5 succeeded. Every
+item of a group ends in its own answer or its own error. `disclose` blocks: it runs on the worker thread.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Final, Generic, Protocol, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from vault.audit.append import EncodedRecord
+from vault.audit.record import AttributeEntry, Record, encode
+from vault.consent.bases import EffectiveBases, effective
+from vault.crypto.envelope import DataKey, dek_id_of
+from vault.crypto.keyring import Keyring
+from vault.crypto.tenant_keys import TenantKeys
+from vault.domain.checks import FieldChecks, well_formed
+from vault.domain.errors import (
+    AnswerTooLargeError,
+    AuditUnavailableError,
+    DatavaultError,
+    IntegrityError,
+    PurposeNotLeafError,
+    QuotaExceededError,
+    RecordTooLargeError,
+    RequireAllError,
+    Violation,
+)
+from vault.domain.limits import LIMITS
+from vault.domain.protocols import Clock, Transactions
+from vault.domain.types import (
+    ANY_BASIS,
+    OPERATION_BASIS,
+    UNKNOWN_SUBJECT,
+    Attribute,
+    Basis,
+    Caller,
+    Decision,
+    Form,
+    KeyScope,
+    Outcome,
+    Reason,
+    StoredValue,
+    SubjectSnapshot,
+    ValueScope,
+    ValueType,
+    WrappedKey,
+)
+from vault.domain.values import Value, ValueFormatError, decode_value
+from vault.policy.bundle import Bundle
+from vault.policy.forms import apply_form
+from vault.policy.live import LivePolicy, Loaded
+from vault.recording import Recorder
+from vault.store.quotas import QuotaRepository
+from vault.store.reader import SubjectReader
+
+log = structlog.get_logger("datavault.disclosure")
+
+READ: Final = "read"
+_EVERY_BASIS: Final = frozenset(basis.value for basis in Basis) - {ANY_BASIS, OPERATION_BASIS}
+_NOT_PERMITTED: Final = Decision(form=None, reason=Reason.NOT_PERMITTED)
+_HOUR_SECONDS: Final = 3_600
+_HOUR_MICROSECONDS: Final = 3_600_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One read of one subject by one caller for one purpose."""
+
+    caller: Caller
+    customer_number: str
+    purpose: str
+    attributes: tuple[str, ...]
+    max_form: Form | None = None
+    require_all: bool = False
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A read in a group. `keys` are DEKs fetched for an earlier attempt, by wrapped bytes: they are used
+    only with the wrapped key that this attempt's own snapshot reads."""
+
+    read: Read
+    keys: Mapping[bytes, DataKey | DatavaultError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DisclosedAttribute:
+    """A form and its value, or the reason of a denial. repr shows no value."""
+
+    name: str
+    form: Form | None = None
+    reason: Reason | None = None
+    type: ValueType | None = None
+    value: Value | None = field(default=None, repr=False)
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one read discloses, before it is recorded."""
+
+    record_id: str
+    bundle_hash: str
+    attributes: Sequence[DisclosedAttribute]
+
+
+@dataclass(frozen=True, slots=True)
+class MissingKeys:
+    """The item left its group: these DEKs must be unwrapped, then it queues again."""
+
+    requests: tuple[tuple[KeyScope, WrappedKey], ...]
+
+
+M = TypeVar("M")
+
+
+class AnswerWriter(Protocol[M]):
+    """Turns an answer into the caller's message (the server implements it)."""
+
+    def build(self, answer: Answer) -> M: ...
+
+    def size(self, message: M) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Released(Generic[M]):
+    """A message whose record is durable at `position`: it may leave the process."""
+
+    message: M
+    record_id: str
+    position: int
+
+
+Result = Released[M] | DatavaultError | MissingKeys
+
+
+class _Item(Generic[M]):
+    """What is known of one read on its way through the steps."""
+
+    __slots__ = ("attempt", "entitled", "error", "mac", "message", "missing", "read", "record", "snapshot")
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.read = attempt.read
+        self.mac = b""
+        self.entitled = False
+        self.snapshot: SubjectSnapshot | None = None
+        self.message: M | None = None
+        self.record: Record | None = None
+        self.error: DatavaultError | None = None
+        self.missing: dict[bytes, tuple[KeyScope, WrappedKey]] = {}
+
+
+class DisclosurePipeline(Generic[M]):
+    """Holds what the six steps need; has no state of its own between groups."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        reader: SubjectReader,
+        quotas: QuotaRepository,
+        tenant_keys: TenantKeys,
+        keyring: Keyring,
+        policy: LivePolicy,
+        recorder: Recorder,
+        writer: AnswerWriter[M],
+        clock: Clock,
+    ) -> None:
+        self._transactions = transactions
+        self._reader = reader
+        self._quotas = quotas
+        self._tenant_keys = tenant_keys
+        self._keyring = keyring
+        self._policy = policy
+        self._recorder = recorder
+        self._writer = writer
+        self._clock = clock
+
+    def disclose(self, group: Sequence[Attempt]) -> list[Result[M]]:
+        """Take a group of reads through the six steps; one result per read, in order. Never raises."""
+        loaded = self._policy.current
+        items: list[_Item[M]] = [_Item(attempt) for attempt in group]
+        for item in items:
+            self._guard(self._admit, item, loaded)
+        self._load(items, loaded.bundle)  # 1
+        now = self._clock.now()
+        for item in items:
+            if item.error is None:
+                self._guard(self._answer, item, loaded, now)
+        positions = self._record(items, loaded.bundle)  # 5
+        return [self._release(item, positions) for item in items]  # 6
+
+    # --- before and 1 load ---------------------------------------------------------------------------------
+
+    def _admit(self, item: _Item[M], loaded: Loaded) -> None:
+        read = item.read
+        _check(read)
+        item.entitled = loaded.engine.entitled(read.caller.id, read.purpose)
+        _refuse_inner_purpose(read, loaded)
+        item.mac = self._tenant_keys.lookup(read.caller.tenant).mac(read.customer_number)
+
+    def _load(self, items: Sequence[_Item[M]], bundle: Bundle) -> None:
+        tenants: dict[str, list[_Item[M]]] = defaultdict(list)
+        for item in items:
+            if item.error is None:
+                tenants[item.read.caller.tenant].append(item)
+        for tenant, members in tenants.items():
+            try:
+                self._load_tenant(tenant, members, bundle)
+            except DatavaultError as error:
+                for item in members:
+                    item.error = error
+
+    def _load_tenant(self, tenant: str, items: Sequence[_Item[M]], bundle: Bundle) -> None:
+        attributes = {name for item in items if item.entitled for name in item.read.attributes}
+        with self._transactions.read() as connection:
+            found = self._reader.load(connection, tenant, [item.mac for item in items], attributes)
+            self._refuse_over_quota(connection, tenant, items, bundle)
+        for item in items:
+            item.snapshot = found.get(item.mac)
+
+    # --- 2 bases, 3 decide, 4 open -------------------------------------------------------------------------
+
+    def _answer(self, item: _Item[M], loaded: Loaded, now: int) -> None:
+        read, snapshot = item.read, item.snapshot
+        held = None
+        if item.entitled and snapshot is not None:
+            held = effective(  # 2
+                loaded.bundle.purposes, snapshot.subject, snapshot.consents, read.purpose, now
+            )
+        disclosed: list[DisclosedAttribute] = []
+        entries: dict[str, AttributeEntry] = {}
+        for name in read.attributes:
+            decision, bases = _decide(item, name, held, loaded)  # 3
+            attribute = self._open(item, name, decision, loaded.bundle, now)  # 4
+            disclosed.append(attribute)
+            entries[name] = AttributeEntry(
+                act=(attribute.form or read.max_form or Form.CLEAR).act,
+                reason=attribute.reason.value if attribute.reason else "",
+                bases=bases,
+                rule=decision.rule,
+            )
+        if item.missing:
+            return
+        item.record = self._recorder.draft(
+            read.caller,
+            READ,
+            outcome=_outcome(disclosed, read.require_all),
+            subject=snapshot.subject.audit_pseudonym if snapshot else UNKNOWN_SUBJECT,
+            purpose=read.purpose,
+            attributes=entries,
+            request=read.request_id,
+            max_form=read.max_form.value if read.max_form else "",
+            require_all=int(read.require_all),
+            consents=held.events if held else (),
+        )
+        if read.require_all and any(attribute.reason for attribute in disclosed):
+            raise _all_required(disclosed)
+        message = self._writer.build(Answer(item.record.id, loaded.bundle.hash, disclosed))
+        if self._writer.size(message) > LIMITS.message_bytes:
+            raise AnswerTooLargeError(
+                f"the answer is larger than {LIMITS.message_bytes} bytes: ask for fewer attributes"
+            )
+        item.message = message
+
+    def _open(
+        self, item: _Item[M], name: str, decision: Decision, bundle: Bundle, now: int
+    ) -> DisclosedAttribute:
+        form, snapshot = decision.form, item.snapshot
+        if form is None or snapshot is None:
+            return DisclosedAttribute(name, reason=decision.reason or Reason.NOT_AVAILABLE)
+        attribute = bundle.attributes[name]
+        stored = snapshot.values.get(name)
+        if stored is None or not _current(attribute, stored, now):
+            return DisclosedAttribute(name, reason=Reason.NOT_SET)
+        if form is Form.EXISTS:
+            return DisclosedAttribute(name, form, type=attribute.type, version=stored.version)
+        try:
+            key = self._key(item, snapshot, stored)
+            if key is None:
+                return DisclosedAttribute(name, reason=Reason.KEY_UNAVAILABLE)
+            value = self._reveal(item.read, snapshot, attribute, form, key, stored)
+        except (IntegrityError, ValueFormatError) as error:
+            log.error("integrity_failure", attribute=name, kind=type(error).__name__)
+            return DisclosedAttribute(name, reason=Reason.INTEGRITY)
+        return DisclosedAttribute(name, form, None, attribute.type, value, stored.version)
+
+    def _key(self, item: _Item[M], snapshot: SubjectSnapshot, stored: StoredValue) -> DataKey | None:
+        """The DEK of a value, or None: it cannot be had, or the item has to leave the group for it."""
+        wrapped = snapshot.keys.get(dek_id_of(stored.ciphertext))
+        if wrapped is None:
+            raise IntegrityError("no key of this subject has the id that the value names")
+        scope = KeyScope(item.read.caller.tenant, snapshot.subject.id, wrapped.key_class)
+        fetched = item.attempt.keys.get(wrapped.wrapped) or self._keyring.cached(scope, wrapped)
+        if isinstance(fetched, IntegrityError):
+            raise fetched
+        if isinstance(fetched, DatavaultError):
+            return None
+        if fetched is None:
+            item.missing[wrapped.wrapped] = (scope, wrapped)
+        return fetched
+
+    def _reveal(
+        self,
+        read: Read,
+        snapshot: SubjectSnapshot,
+        attribute: Attribute,
+        form: Form,
+        key: DataKey,
+        stored: StoredValue,
+    ) -> Value | None:
+        scope = ValueScope(
+            read.caller.tenant, snapshot.subject.id, attribute.id, stored.type_version, stored.version
+        )
+        value = decode_value(attribute.type, key.open(scope, stored.ciphertext))
+        if form is Form.CLEAR:
+            return value
+        spec = attribute.spec(form)
+        if spec is None:
+            raise IntegrityError("the policy gave a form that the attribute does not have")
+        return apply_form(attribute, spec, value, self._pseudonymiser(read, attribute, spec.parameters))
+
+    def _pseudonymiser(
+        self, read: Read, attribute: Attribute, parameters: Mapping[str, object]
+    ) -> Callable[[bytes], bytes]:
+        purpose = read.purpose if parameters.get("scope") == "caller-purpose" else None
+        caller = read.caller
+        return lambda stored: self._tenant_keys.pseudonym_key(
+            caller.tenant, caller.id, attribute.id, purpose
+        ).pseudonym(stored)
+
+    # --- 5 record, 6 release -------------------------------------------------------------------------------
+
+    def _record(self, items: Sequence[_Item[M]], bundle: Bundle) -> dict[str, int]:
+        """Make the records of all items durable in one transaction; position by record id."""
+        records: list[EncodedRecord] = []
+        for item in items:
+            if not item.missing:
+                self._guard(self._encode, item, records)
+        if not records:
+            return {}
+
+        def work(connection: Connection) -> tuple[None, list[EncodedRecord]]:
+            self._use(connection, items, bundle)
+            return None, records
+
+        try:
+            committed = self._recorder.commit(work)
+        except DatavaultError as error:
+            log.error("audit_append_failed", reason=error.reason.value, records=len(records))
+            for item in items:
+                item.error = AuditUnavailableError(
+                    "the audit log cannot be written now, so nothing is released",
+                    retry_after_seconds=LIMITS.retry_after_seconds,
+                )
+            return {}
+        return {record.id: position for record, position in zip(records, committed.positions, strict=True)}
+
+    def _encode(self, item: _Item[M], records: list[EncodedRecord]) -> None:
+        if item.record is None or (item.error and not isinstance(item.error, RequireAllError)):
+            item.record = self._failure(item)
+        try:
+            entry = encode(item.record)
+        except RecordTooLargeError as error:
+            item.error = error
+            item.record = self._failure(item)
+            entry = encode(item.record)
+        records.append(EncodedRecord(item.record.id, entry))
+
+    def _failure(self, item: _Item[M]) -> Record:
+        """The record of a call that failed as a whole: it names no attributes."""
+        read = item.read
+        return self._recorder.draft(
+            read.caller,
+            READ,
+            outcome=Outcome.ERROR,
+            subject=item.snapshot.subject.audit_pseudonym if item.snapshot else UNKNOWN_SUBJECT,
+            purpose=read.purpose if well_formed(read.purpose) else "",
+            detail={"error": item.error.reason.value} if item.error else {},
+        )
+
+    def _release(self, item: _Item[M], positions: Mapping[str, int]) -> Result[M]:
+        if item.missing:
+            return MissingKeys(tuple(item.missing.values()))
+        if item.error is not None:
+            return item.error
+        if item.record is None or item.message is None or item.record.id not in positions:
+            return DatavaultError("internal error")
+        return Released(item.message, item.record.id, positions[item.record.id])
+
+    # --- quotas and faults ---------------------------------------------------------------------------------
+
+    def _refuse_over_quota(
+        self, connection: Connection, tenant: str, items: Sequence[_Item[M]], bundle: Bundle
+    ) -> None:
+        hour = self._clock.now() // _HOUR_MICROSECONDS
+        for (caller, purpose), members in _metered(items, bundle).items():
+            quota = _quota(bundle, caller, purpose) or 0
+            left = max(0, quota - self._quotas.used(connection, tenant, caller, purpose, hour))
+            for item in members[left:]:
+                item.error = QuotaExceededError(
+                    f"quota of {quota} subjects an hour for this purpose is used up",
+                    retry_after_seconds=_HOUR_SECONDS - self._clock.now() // 1_000_000 % _HOUR_SECONDS,
+                )
+
+    def _use(self, connection: Connection, items: Sequence[_Item[M]], bundle: Bundle) -> None:
+        hour = self._clock.now() // _HOUR_MICROSECONDS
+        done = [item for item in items if item.error is None and not item.missing]
+        for (caller, purpose), members in _metered(done, bundle).items():
+            tenant = members[0].read.caller.tenant
+            self._quotas.add(connection, tenant, caller, purpose, hour, len(members))
+
+    def _guard(self, step: Callable[..., None], item: _Item[M], *arguments: object) -> None:
+        """Run a step for one item: what goes wrong there stays its own."""
+        try:
+            step(item, *arguments)
+        except DatavaultError as error:
+            item.error = error
+        except Exception as error:
+            log.error("disclosure_fault", step=step.__name__, kind=type(error).__name__)
+            item.error = DatavaultError("internal error")
+
+
+def _check(read: Read) -> None:
+    checks = FieldChecks()
+    checks.customer_number(read.customer_number)
+    checks.name(read.purpose, "purpose")
+    checks.names(read.attributes, "attributes", LIMITS.attributes_per_read)
+    checks.request_id(read.request_id, optional=True)
+    checks.raise_if_any()
+
+
+def _refuse_inner_purpose(read: Read, loaded: Loaded) -> None:
+    """Tell callers entitled to something below it that an inner node cannot be requested."""
+    purpose = loaded.bundle.purposes.get(read.purpose)
+    if purpose is None or purpose.leaf:
+        return
+    leaves = [
+        leaf.id
+        for leaf in loaded.bundle.purposes.values()
+        if leaf.leaf and read.purpose in leaf.ancestors and loaded.engine.entitled(read.caller.id, leaf.id)
+    ]
+    if leaves:
+        description = "is an inner node of the purpose tree; request one of " + ", ".join(sorted(leaves))
+        raise PurposeNotLeafError(f"purpose: {description}", violations=[Violation("purpose", description)])
+
+
+def _decide(
+    item: _Item[M], name: str, held: EffectiveBases | None, loaded: Loaded
+) -> tuple[Decision, tuple[str, ...]]:
+    """The decision for one attribute, with the precise reason, and the bases that held."""
+    read = item.read
+    attribute = loaded.bundle.attributes.get(name)
+    if attribute is None or not item.entitled:
+        return _NOT_PERMITTED, ()
+    if held is None:
+        decision = loaded.engine.decide(read.caller.id, read.purpose, name, _EVERY_BASIS, read.max_form)
+        if decision.form is None:
+            return decision, ()
+        return replace(decision, form=None, reason=Reason.NOT_AVAILABLE), ()
+    bases = held.for_category(attribute.category)
+    decision = loaded.engine.decide(read.caller.id, read.purpose, name, bases, read.max_form)
+    if decision.reason is Reason.BASIS_MISSING:
+        decision = replace(decision, reason=held.reason(attribute.category, decision.wanted))
+    return decision, _sorted(bases)
+
+
+def _current(attribute: Attribute, stored: StoredValue, now: int) -> bool:
+    """Whether the value is of the declared type version and within its retention."""
+    if stored.type_version != attribute.type_version:
+        return False
+    return (
+        not attribute.retention_seconds or now < stored.written_at + attribute.retention_seconds * 1_000_000
+    )
+
+
+def _outcome(disclosed: Sequence[DisclosedAttribute], require_all: bool) -> Outcome:
+    given = sum(1 for attribute in disclosed if attribute.form is not None)
+    if given == len(disclosed):
+        return Outcome.AUTHORISED
+    return Outcome.PARTIAL if given and not require_all else Outcome.DENIED
+
+
+def _all_required(disclosed: Sequence[DisclosedAttribute]) -> RequireAllError:
+    denied = [(attribute.name, attribute.reason.value) for attribute in disclosed if attribute.reason]
+    return RequireAllError(
+        "require_all: " + ", ".join(f"{name} is denied ({reason})" for name, reason in denied[:5]),
+        violations=[Violation(f"attributes[{name}]", reason) for name, reason in denied],
+    )
+
+
+def _quota(bundle: Bundle, caller: str, purpose: str) -> int | None:
+    entry = bundle.callers.get(caller)
+    quotas = entry.subjects_per_hour if entry else None
+    return quotas.get(purpose, quotas.get("*")) if quotas else None
+
+
+def _metered(items: Sequence[_Item[M]], bundle: Bundle) -> dict[tuple[str, str], list[_Item[M]]]:
+    """Items of callers that have a quota, by (caller, purpose)."""
+    metered: dict[tuple[str, str], list[_Item[M]]] = defaultdict(list)
+    for item in items:
+        if item.entitled and _quota(bundle, item.read.caller.id, item.read.purpose) is not None:
+            metered[item.read.caller.id, item.read.purpose].append(item)
+    return metered
+
+
+@lru_cache(maxsize=4_096)
+def _sorted(bases: frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted(bases))

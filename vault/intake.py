@@ -1,0 +1,540 @@
+"""The intake pipeline: how attributes are written.
+
+    1 check     the right to write each attribute; fields, types, bounds
+    2 prepare   find the subject, unwrap or make its DEKs: outside any transaction, it may wait for the KMS
+    3 change    one transaction: replay, lock the subjects, check versions, encrypt, store, record
+    4 answer
+
+A write is all or nothing and commits with its record. Many writes share a transaction; each ends in its own
+answer or its own error. `write` blocks: it runs on the change worker.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection
+
+from vault.audit.append import EncodedRecord
+from vault.audit.record import AttributeEntry, Record, encode
+from vault.crypto.encoding import lp
+from vault.crypto.envelope import DataKey
+from vault.crypto.keyring import Keyring
+from vault.domain.checks import FieldChecks
+from vault.domain.errors import (
+    DatavaultError,
+    InvalidArgumentError,
+    NotPermittedError,
+    StoreUnavailableError,
+    VersionMismatchError,
+    Violation,
+)
+from vault.domain.limits import LIMITS
+from vault.domain.protocols import Clock, Randomness, Transactions
+from vault.domain.types import (
+    OPERATION_BASIS,
+    UNKNOWN_SUBJECT,
+    Act,
+    Attribute,
+    Caller,
+    KeyScope,
+    Outcome,
+    Subject,
+    ValueScope,
+    WrappedKey,
+)
+from vault.domain.values import TypedValue, ValueFormatError, encode_value
+from vault.enrolment import Enrolled, Enrolment
+from vault.policy.live import LivePolicy, Loaded
+from vault.recording import Recorder
+from vault.replay import Kept, Replay, Replays
+from vault.store.subjects import SubjectRepository
+from vault.store.values import ValueRow, VersionState
+
+log = structlog.get_logger("datavault.intake")
+
+_ROUNDS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeChange:
+    """Set (`value`) or remove (`clear`) one attribute. `expected_version` None: any; 0: must not be set."""
+
+    attribute: str
+    value: TypedValue | None = field(default=None, repr=False)
+    clear: bool = False
+    expected_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write of one subject. `jurisdictions` empty: leave as they are."""
+
+    caller: Caller
+    request_id: str
+    customer_number: str = field(repr=False)
+    changes: tuple[AttributeChange, ...]
+    jurisdictions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The answer: new versions in the order of the request, and where the record stands."""
+
+    versions: tuple[tuple[str, int], ...]
+    subject_created: bool
+    record_id: str
+    position: int
+    replayed: bool = False
+
+
+class _StaleError(Exception):
+    """What was prepared is no longer what the store holds: prepare again."""
+
+
+@dataclass(slots=True)
+class _Item:
+    """What is known of one write on its way through the steps."""
+
+    write: Write
+    mac: bytes = b""
+    fingerprint: bytes = b""
+    encoded: dict[str, bytes] = field(default_factory=dict, repr=False)
+    attributes: dict[str, Attribute] = field(default_factory=dict)
+    entries: dict[str, AttributeEntry] = field(default_factory=dict)
+    enrolled: Enrolled | None = None
+    subject: Subject | None = None
+    keys: dict[str, DataKey] = field(default_factory=dict)
+    made: list[WrappedKey] = field(default_factory=list)
+    error: DatavaultError | None = None
+    outcome: Outcome = Outcome.ERROR
+    versions: dict[str, int] = field(default_factory=dict)
+    record: Record | None = None
+    written: Written | None = None
+
+    @property
+    def open(self) -> bool:
+        """Neither failed nor answered yet."""
+        return self.error is None and self.written is None
+
+    def fail(self, error: DatavaultError) -> None:
+        self.error = error
+        self.outcome = Outcome.DENIED if isinstance(error, NotPermittedError) else Outcome.ERROR
+
+    @property
+    def classes(self) -> set[str]:
+        """Key classes that values are to be encrypted under."""
+        return {self.attributes[name].key_class for name in self.encoded}
+
+
+class IntakePipeline:
+    """Holds what the steps need; has no state of its own between calls."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        subjects: SubjectRepository,
+        replays: Replays,
+        enrolment: Enrolment,
+        keyring: Keyring,
+        policy: LivePolicy,
+        recorder: Recorder,
+        clock: Clock,
+        randomness: Randomness,
+    ) -> None:
+        self._transactions = transactions
+        self._subjects = subjects
+        self._replays = replays
+        self._enrolment = enrolment
+        self._keyring = keyring
+        self._policy = policy
+        self._recorder = recorder
+        self._clock = clock
+        self._randomness = randomness
+
+    def write(self, writes: Sequence[Write]) -> list[Written | DatavaultError]:
+        """Take writes of one caller through the steps; one result per write, in order. Never raises."""
+        loaded = self._policy.current
+        items = [_Item(write) for write in writes]
+        for item in items:
+            self._check(item, loaded)  # 1
+        for part in _without_repeats(items):
+            self._change_together(part)
+        return [_answer(item) for item in items]  # 4
+
+    # --- 1 check -------------------------------------------------------------------------------------------
+
+    def _check(self, item: _Item, loaded: Loaded) -> None:
+        try:
+            self._authorise(item, loaded)
+            _check_fields(item.write)
+            _encode_values(item)
+            lookup = self._enrolment.lookup(item.write.caller.tenant)
+            item.mac = lookup.mac(item.write.customer_number)
+            item.fingerprint = lookup.fingerprint(_content(item))
+        except DatavaultError as error:
+            item.fail(error)
+        except Exception as error:
+            log.error("intake_fault", kind=type(error).__name__)
+            item.fail(DatavaultError("internal error"))
+
+    def _authorise(self, item: _Item, loaded: Loaded) -> None:
+        caller = item.write.caller
+        refused = []
+        for change in item.write.changes[: LIMITS.attributes_per_write]:
+            decision = loaded.engine.act(caller.id, Act.WRITE.value, change.attribute)
+            attribute = loaded.bundle.attributes.get(change.attribute)
+            if decision.reason is not None or attribute is None:
+                refused.append(change.attribute)
+                continue
+            item.attributes[change.attribute] = attribute
+            item.entries[change.attribute] = AttributeEntry(
+                act=Act.WRITE.value, bases=(OPERATION_BASIS,), rule=decision.rule
+            )
+        if refused:
+            item.attributes.clear()
+            item.entries.clear()
+            raise NotPermittedError(
+                "not permitted to write every attribute named, or one of them does not exist",
+                violations=[Violation("writes", f"{name[:64]}: not permitted") for name in refused],
+            )
+
+    # --- 2 prepare -----------------------------------------------------------------------------------------
+
+    def _change_together(self, items: Sequence[_Item]) -> None:
+        """Steps 2 and 3 for items that do not depend on each other."""
+        for _ in range(_ROUNDS):
+            try:
+                self._prepare([item for item in items if item.error is None])
+                self._commit(items)
+            except _StaleError:
+                continue
+            except DatavaultError as error:
+                log.error("write_failed", reason=error.reason.value, writes=len(items))
+                _fail_all(items, error)
+            except Exception as error:
+                log.error("intake_fault", kind=type(error).__name__)
+                _fail_all(items, DatavaultError("internal error"))
+            return
+        _fail_all(items, StoreUnavailableError("the customer is being changed by many at once: try again"))
+
+    def _prepare(self, items: Sequence[_Item]) -> None:
+        if not items:
+            return
+        tenant = items[0].write.caller.tenant
+        with self._transactions.read() as connection:
+            found = self._subjects.find(connection, tenant, [item.mac for item in items])
+            held = self._subjects.keys(connection, tenant, [subject.id for subject in found.values()])
+        for item in items:
+            item.subject, item.enrolled = found.get(item.mac), None
+            item.keys, item.made = {}, []
+            if item.subject is None:
+                try:
+                    item.enrolled = self._enrolment.draft(
+                        tenant, item.write.customer_number, item.write.jurisdictions
+                    )
+                    item.subject = item.enrolled.subject
+                except InvalidArgumentError as error:
+                    item.fail(error)
+        self._unwrap([item for item in items if item.error is None], tenant, held)
+        self._make_keys([item for item in items if item.error is None], tenant)
+
+    def _unwrap(
+        self, items: Sequence[_Item], tenant: str, held: Mapping[bytes, Sequence[WrappedKey]]
+    ) -> None:
+        """Fetch the DEKs that exist; where a class has several, the newest is the current one."""
+        wanted = [
+            (item, KeyScope(tenant, _id(item), key_class), newest)
+            for item in items
+            for key_class in item.classes
+            if (newest := _newest(held.get(_id(item), ()), key_class)) is not None
+        ]
+        fetched = self._keyring.unwrap([(scope, key) for _, scope, key in wanted])
+        for (item, scope, _), key in zip(wanted, fetched, strict=True):
+            if isinstance(key, DataKey):
+                item.keys[scope.key_class] = key
+            else:
+                item.fail(key)
+
+    def _make_keys(self, items: Sequence[_Item], tenant: str) -> None:
+        lacking = [
+            (item, KeyScope(tenant, _id(item), key_class))
+            for item in items
+            for key_class in sorted(item.classes - item.keys.keys())
+        ]
+        if not lacking:
+            return
+        made = self._keyring.create([scope for _, scope in lacking])
+        for (item, scope), (wrapped, key) in zip(lacking, made, strict=True):
+            item.made.append(wrapped)
+            item.keys[scope.key_class] = key
+
+    # --- 3 change ------------------------------------------------------------------------------------------
+
+    def _commit(self, items: Sequence[_Item]) -> None:
+        """One transaction for all; sets `written` of each item without error once it is durable."""
+
+        def work(connection: Connection) -> tuple[None, list[EncodedRecord]]:
+            self._replay(connection, items)
+            self._apply(connection, [item for item in items if item.open])
+            recorded = [item for item in items if item.written is None]
+            for item in recorded:
+                item.record = self._draft(item)
+            self._keep(connection, [item for item in recorded if item.error is None])
+            return None, [
+                EncodedRecord(item.record.id, encode(item.record)) for item in recorded if item.record
+            ]
+
+        positions = iter(self._recorder.commit(work).positions)
+        for item in items:
+            if item.record is not None:
+                position = next(positions)
+                if item.error is None:
+                    item.written = _written(item, item.record.id, position)
+
+    def _replay(self, connection: Connection, items: Sequence[_Item]) -> None:
+        """Answer repeated requests as the first time."""
+        live = {item.write.request_id: item for item in items if item.open}
+        if not live:
+            return
+        caller = items[0].write.caller
+        replays = self._replays.look_up(
+            connection, caller, {request_id: item.fingerprint for request_id, item in live.items()}
+        )
+        for request_id, replay in replays.items():
+            item = live[request_id]
+            if isinstance(replay, Replay):
+                position = self._recorder.position(connection, replay.record_id)
+                item.written = _replayed(replay, position)
+            else:
+                item.fail(replay)
+
+    def _apply(self, connection: Connection, items: Sequence[_Item]) -> None:
+        """Lock, check versions, encrypt, store.
+
+        Raises:
+            _StaleError: a subject or key appeared or went since `_prepare`.
+        """
+        if not items:
+            return
+        tenant = items[0].write.caller.tenant
+        known = [_id(item) for item in items if item.enrolled is None]
+        locked = self._subjects.lock(connection, tenant, sorted(known))
+        appeared = self._subjects.find(connection, tenant, [item.mac for item in items if item.enrolled])
+        if appeared or len(locked) < len(known):
+            raise _StaleError
+        held = self._subjects.keys(connection, tenant, known)
+        current = self._subjects.versions(connection, tenant, known)
+        for item in items:
+            self._plan(item, held.get(_id(item), ()), current.get(_id(item), {}))
+        good = [item for item in items if item.error is None]
+        self._enrolment.insert(connection, tenant, [item.enrolled for item in good if item.enrolled])
+        for item in good:
+            if item.enrolled is None and item.write.jurisdictions:
+                self._subjects.set_jurisdictions(connection, tenant, _id(item), item.write.jurisdictions)
+        now = self._clock.now()
+        self._subjects.put_keys(
+            connection, tenant, [(_id(item), key) for item in good for key in item.made], now
+        )
+        self._subjects.put_values(
+            connection, tenant, [row for item in good for row in self._seal(item, tenant, now)]
+        )
+
+    def _plan(self, item: _Item, held: Sequence[WrappedKey], current: Mapping[str, VersionState]) -> None:
+        """Decide the new versions of one write.
+
+        Raises:
+            _StaleError: another DEK became the current one of a class.
+        """
+        for key_class in item.classes:
+            newest = _newest(held, key_class)
+            if newest is not None and newest.dek_id != item.keys[key_class].id:
+                raise _StaleError
+        item.versions = {}
+        for change in item.write.changes:
+            state = current.get(change.attribute, _NEVER_SET)
+            if change.expected_version is not None and change.expected_version != (
+                state.version if state.is_set else 0
+            ):
+                item.fail(_mismatch(change, state))
+                return
+            unchanged = change.clear and not state.is_set
+            item.versions[change.attribute] = state.version + (0 if unchanged else 1)
+
+    def _seal(self, item: _Item, tenant: str, now: int) -> Iterator[ValueRow]:
+        for change in item.write.changes:
+            attribute = item.attributes[change.attribute]
+            version = item.versions[change.attribute]
+            if change.clear:
+                if version:
+                    yield ValueRow(
+                        _id(item),
+                        attribute.id,
+                        version,
+                        attribute.type_version,
+                        attribute.key_class,
+                        None,
+                        now,
+                    )
+                continue
+            scope = ValueScope(tenant, _id(item), attribute.id, attribute.type_version, version)
+            ciphertext = item.keys[attribute.key_class].seal(
+                scope, item.encoded[attribute.id], self._randomness
+            )
+            yield ValueRow(
+                _id(item), attribute.id, version, attribute.type_version, attribute.key_class, ciphertext, now
+            )
+
+    def _draft(self, item: _Item) -> Record:
+        write = item.write
+        return self._recorder.draft(
+            write.caller,
+            Act.WRITE.value,
+            outcome=Outcome.AUTHORISED if item.error is None else item.outcome,
+            subject=item.subject.audit_pseudonym if item.subject and _stored(item) else UNKNOWN_SUBJECT,
+            attributes=item.entries,
+            request=write.request_id if item.error is None else "",
+            detail=_detail(item),
+        )
+
+    def _keep(self, connection: Connection, items: Sequence[_Item]) -> None:
+        if items:
+            self._replays.keep(
+                connection,
+                items[0].write.caller,
+                [
+                    Kept(
+                        item.write.request_id,
+                        item.record.id if item.record else "",
+                        item.fingerprint,
+                        {"versions": list(item.versions.items()), "created": item.enrolled is not None},
+                    )
+                    for item in items
+                ],
+            )
+
+
+_NEVER_SET: Final = VersionState(0, False)
+
+
+def _id(item: _Item) -> bytes:
+    if item.subject is None:
+        raise _StaleError
+    return item.subject.id
+
+
+def _stored(item: _Item) -> bool:
+    """Whether the subject is, or is about to be, in the store: a failed write of a new one leaves nothing."""
+    return item.enrolled is None or item.error is None
+
+
+def _newest(keys: Sequence[WrappedKey], key_class: str) -> WrappedKey | None:
+    """The current DEK of a class; the store gives keys oldest first."""
+    return next((key for key in reversed(keys) if key.key_class == key_class), None)
+
+
+def _check_fields(write: Write) -> None:
+    checks = FieldChecks()
+    checks.request_id(write.request_id)
+    checks.customer_number(write.customer_number)
+    checks.names([change.attribute for change in write.changes], "writes", LIMITS.attributes_per_write)
+    checks.jurisdictions(write.jurisdictions)
+    for index, change in enumerate(write.changes):
+        checks.require(
+            change.clear is (change.value is None), f"writes[{index}]", "must set a value or clear, not both"
+        )
+        checks.require(
+            (change.expected_version or 0) >= 0, f"writes[{index}].expected_version", "must not be negative"
+        )
+    checks.raise_if_any()
+
+
+def _encode_values(item: _Item) -> None:
+    """Stored bytes of all values.
+
+    Raises:
+        InvalidArgumentError: names each value that does not fit its attribute's declaration.
+    """
+    checks = FieldChecks()
+    for index, change in enumerate(item.write.changes):
+        if change.value is None:
+            continue
+        attribute = item.attributes[change.attribute]
+        field_name = f"writes[{index}].value"
+        if not checks.require(
+            change.value.type is attribute.type,
+            field_name,
+            f"{attribute.id} is a {attribute.type.value}: set {attribute.type.value}_value",
+        ):
+            continue
+        try:
+            encoded = encode_value(attribute, change.value.value)
+        except ValueFormatError as error:
+            checks.require(False, field_name, f"{attribute.id} {error}")
+            continue
+        checks.require(
+            len(encoded) <= LIMITS.value_bytes, field_name, f"must be at most {LIMITS.value_bytes} bytes"
+        )
+        item.encoded[attribute.id] = encoded
+    checks.raise_if_any()
+
+
+def _content(item: _Item) -> bytes:
+    """What the fingerprint of a request covers: everything but the request id."""
+    write = item.write
+    parts = [b"write", write.customer_number.encode(), ",".join(sorted(write.jurisdictions)).encode()]
+    for change in write.changes:
+        expected = "" if change.expected_version is None else str(change.expected_version)
+        parts += [change.attribute.encode(), expected.encode(), b"clear" if change.clear else b"set"]
+        parts.append(item.encoded.get(change.attribute, b""))
+    return lp(*parts)
+
+
+def _mismatch(change: AttributeChange, state: VersionState) -> VersionMismatchError:
+    current = f"is at version {state.version}" if state.is_set else "has no value (version 0)"
+    return VersionMismatchError(
+        f"{change.attribute}: expected version {change.expected_version}, but it {current}"
+    )
+
+
+def _detail(item: _Item) -> dict[str, str | int]:
+    if item.error is not None:
+        return {"error": item.error.reason.value}
+    return {"jurisdictions": "set"} if item.write.jurisdictions else {}
+
+
+def _written(item: _Item, record_id: str, position: int) -> Written:
+    versions = tuple((change.attribute, item.versions[change.attribute]) for change in item.write.changes)
+    return Written(versions, item.enrolled is not None, record_id, position)
+
+
+def _replayed(replay: Replay, position: int) -> Written:
+    versions = tuple((str(name), int(version)) for name, version in replay.answer["versions"])
+    return Written(versions, bool(replay.answer["created"]), replay.record_id, position, replayed=True)
+
+
+def _answer(item: _Item) -> Written | DatavaultError:
+    return item.error or item.written or DatavaultError("internal error")
+
+
+def _fail_all(items: Sequence[_Item], error: DatavaultError) -> None:
+    for item in items:
+        if item.error is None:
+            item.fail(error)
+
+
+def _without_repeats(items: Sequence[_Item]) -> Iterator[list[_Item]]:
+    """Cut into parts in which no subject and no request id stands twice: the second sees the first's work."""
+    part: list[_Item] = []
+    seen: set[bytes | str] = set()
+    for item in items:
+        marks: set[bytes | str] = {item.mac, item.write.request_id}
+        marks.discard(b"")
+        if seen & marks:
+            yield part
+            part, seen = [], set()
+        part.append(item)
+        seen |= marks
+    if part:
+        yield part

@@ -1,0 +1,173 @@
+"""Policy and audit services: look, record that somebody looked, then answer.
+
+Each operation is authorised first, and its own record is durable before its answer is released.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+import structlog
+
+from vault.audit.head import newest_checkpoint
+from vault.audit.query import AuditQuery, Page, query
+from vault.crypto.tenant_keys import TenantKeys
+from vault.domain.checks import FieldChecks
+from vault.domain.errors import DatavaultError, InvalidArgumentError, NotFoundError, NotPermittedError
+from vault.domain.limits import LIMITS
+from vault.domain.protocols import Transactions
+from vault.domain.types import RESERVED_WORDS, UNKNOWN_SUBJECT, Act, Basis, Caller, Form, Outcome
+from vault.permission import authorise
+from vault.policy.explain import Explanation, explain
+from vault.policy.live import LivePolicy, Loaded
+from vault.recording import RecordedAt, Recorder
+from vault.store.subjects import SubjectRepository
+
+log = structlog.get_logger("datavault.operations")
+
+T = TypeVar("T")
+_BASES: Final = frozenset(basis.value for basis in Basis) - RESERVED_WORDS
+
+
+@dataclass(frozen=True, slots=True)
+class LogHead:
+    """The newest checkpoint (C2SP signed note, '' before the first), the log's size and verifier key."""
+
+    checkpoint: str
+    size: int
+    verifier_key: str
+
+
+class OperationsPipeline:
+    """Holds what the operations need."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        subjects: SubjectRepository,
+        tenant_keys: TenantKeys,
+        policy: LivePolicy,
+        recorder: Recorder,
+        verifier_key: str,
+    ) -> None:
+        self._transactions = transactions
+        self._subjects = subjects
+        self._tenant_keys = tenant_keys
+        self._policy = policy
+        self._recorder = recorder
+        self._verifier_key = verifier_key
+
+    def explain(
+        self,
+        caller: Caller,
+        about: str,
+        purpose: str,
+        attributes: Sequence[str],
+        bases: Sequence[str],
+        max_form: Form | None,
+    ) -> tuple[list[Explanation], str, RecordedAt]:
+        """What the live policy decides for the caller `about`, and why; with the bundle hash.
+
+        Raises:
+            NotPermittedError, InvalidArgumentError, AuditUnavailableError.
+        """
+
+        def work(loaded: Loaded) -> tuple[list[Explanation], str]:
+            checks = FieldChecks()
+            checks.require(about in loaded.bundle.callers, "caller", "is not in callers.yaml")
+            known = loaded.bundle.purposes.get(purpose)
+            checks.require(known is not None and known.leaf, "purpose", "is not a leaf of purposes.yaml")
+            checks.names(attributes, "attributes", LIMITS.attributes_per_read)
+            for index, name in enumerate(attributes):
+                checks.require(
+                    name in loaded.bundle.attributes, f"attributes[{index}]", "is not in attributes.yaml"
+                )
+            for index, basis in enumerate(bases):
+                checks.require(
+                    basis in _BASES, f"bases[{index}]", "is not a basis: " + ", ".join(sorted(_BASES))
+                )
+            checks.raise_if_any()
+            held = frozenset(bases)
+            explanations = [
+                explain(loaded.bundle, loaded.engine, about, purpose, name, held, max_form)
+                for name in attributes
+            ]
+            return explanations, loaded.bundle.hash
+
+        (explanations, bundle_hash), recorded = self._perform(caller, Act.POLICY_EXPLAIN, work)
+        return explanations, bundle_hash, recorded
+
+    def bundle(self, caller: Caller) -> tuple[Loaded, RecordedAt]:
+        """The live bundle.
+
+        Raises:
+            NotPermittedError, AuditUnavailableError.
+        """
+        return self._perform(caller, Act.POLICY_READ, lambda loaded: loaded)
+
+    def query(self, caller: Caller, wanted: AuditQuery, customer_number: str) -> tuple[Page, RecordedAt]:
+        """Records of the caller's tenant that match; by customer through the audit pseudonym.
+
+        Raises:
+            NotPermittedError, InvalidArgumentError, AuditUnavailableError, StoreUnavailableError.
+        """
+        found = UNKNOWN_SUBJECT
+
+        def work(_: Loaded) -> Page:
+            nonlocal found
+            asked = replace(wanted, tenant=caller.tenant)
+            if customer_number:
+                checks = FieldChecks()
+                checks.customer_number(customer_number)
+                checks.raise_if_any()
+                pseudonym = self._pseudonym(caller.tenant, customer_number)
+                if pseudonym is None:
+                    return Page((), "")
+                found = pseudonym
+                asked = replace(asked, subject=pseudonym)
+            with self._transactions.read() as connection:
+                return query(connection, self._recorder.log, asked)
+
+        return self._perform(caller, Act.AUDIT_READ, work, subject=lambda: found)
+
+    def log_head(self, caller: Caller) -> tuple[LogHead, RecordedAt]:
+        """The newest checkpoint.
+
+        Raises:
+            NotPermittedError, AuditUnavailableError, StoreUnavailableError.
+        """
+
+        def work(_: Loaded) -> LogHead:
+            with self._transactions.read() as connection:
+                checkpoint, size = newest_checkpoint(connection, self._recorder.log)
+            return LogHead(checkpoint, size, self._verifier_key)
+
+        return self._perform(caller, Act.AUDIT_READ, work)
+
+    def _pseudonym(self, tenant: str, customer_number: str) -> str | None:
+        mac = self._tenant_keys.lookup(tenant).mac(customer_number)
+        with self._transactions.read() as connection:
+            subject = self._subjects.find(connection, tenant, [mac]).get(mac)
+        return subject.audit_pseudonym if subject else None
+
+    def _perform(
+        self,
+        caller: Caller,
+        act: Act,
+        work: Callable[[Loaded], T],
+        subject: Callable[[], str] = lambda: UNKNOWN_SUBJECT,
+    ) -> tuple[T, RecordedAt]:
+        loaded = self._policy.current
+        try:
+            authorise(loaded, caller, act)
+            value = work(loaded)
+        except (NotPermittedError, InvalidArgumentError, NotFoundError) as error:
+            outcome = Outcome.DENIED if isinstance(error, NotPermittedError) else Outcome.ERROR
+            self._recorder.record(
+                self._recorder.draft(caller, act.value, outcome=outcome, detail={"error": error.reason.value})
+            )
+            raise
+        except DatavaultError as error:
+            log.error("operation_failed", act=act.value, reason=error.reason.value)
+            raise
+        return value, self._recorder.record(self._recorder.draft(caller, act.value, subject=subject()))

@@ -1,0 +1,103 @@
+"""Which files a policies folder has, reading them, and the hash that names a bundle."""
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from vault.policy.notices import NOTICE_PATH
+from vault.policy.problems import START, PolicyError, PolicyProblem, Problems, suggest
+
+REQUIRED: Final = ("model.conf", "policy.csv", "purposes.yaml", "attributes.yaml", "callers.yaml")
+JUSTIFICATIONS: Final = "justifications.yaml"
+TEST_PATH: Final = re.compile(r"tests/[a-z0-9][a-z0-9_-]*\.yaml")
+FILE_BYTES: Final = 4 * 1024 * 1024
+TOTAL_BYTES: Final = 32 * 1024 * 1024
+FILES: Final = 4_000
+_FOLDER_DEPTH: Final = 4
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """All files below `folder` by their path with `/`.
+
+    Raises:
+        PolicyError: not a folder, a symbolic link or special file, unreadable, too large, too many.
+    """
+    problems = Problems()
+    files: dict[str, bytes] = {}
+    total = 0
+    try:
+        for path, entry in _walk(folder, "", 0):
+            fault = _fault(entry)
+            if fault:
+                problems.add(path, START, fault)
+                continue
+            files[path] = _read(entry.path)
+            total += len(files[path])
+            if total > TOTAL_BYTES or len(files) > FILES:
+                problems.add(path, START, f"more than {FILES} files or {TOTAL_BYTES} bytes in all")
+                break
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise PolicyError([PolicyProblem(".", 1, 1, f"cannot read the policies folder: {reason}")]) from None
+    problems.raise_any()
+    return files
+
+
+def check_files(files: Mapping[str, bytes], problems: Problems) -> None:
+    """Every file is one that policies have, none is missing, none is too large."""
+    known = (*REQUIRED, JUSTIFICATIONS)
+    for path, content in files.items():
+        if path not in known and not NOTICE_PATH.fullmatch(path) and not TEST_PATH.fullmatch(path):
+            problems.add(
+                _shown(path), START, "unknown file: policies have no such file", suggest(path, known)
+            )
+        elif len(content) > FILE_BYTES:
+            problems.add(path, START, f"larger than {FILE_BYTES} bytes")
+    for path in REQUIRED:
+        if path not in files:
+            problems.add(path, START, "the file is missing")
+
+
+def bundle_hash(files: Mapping[str, bytes]) -> str:
+    """Hex SHA-256 over the sorted lines `<sha256>  <path>\\n` of all files but tests/ (policy.md)."""
+    lines = sorted(
+        f"{hashlib.sha256(content).hexdigest()}  {path}\n"
+        for path, content in files.items()
+        if not path.startswith("tests/")
+    )
+    return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
+
+
+def _walk(folder: Path | str, prefix: str, depth: int) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False) and depth < _FOLDER_DEPTH:
+                yield from _walk(entry.path, path + "/", depth + 1)
+            else:
+                yield _shown(path), entry
+
+
+def _fault(entry: "os.DirEntry[str]") -> str:
+    if entry.is_symlink():
+        return "symbolic links are not followed: put the file itself here"
+    status = entry.stat(follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
+        return "not a regular file"
+    return f"larger than {FILE_BYTES} bytes" if status.st_size > FILE_BYTES else ""
+
+
+def _read(path: str) -> bytes:
+    """The content, bounded, and never through a link put there since it was looked at."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(FILE_BYTES + 1)
+
+
+def _shown(path: str) -> str:
+    """A file name as it can be printed: surrogates and control characters escaped."""
+    return path.encode("ascii", "backslashreplace").decode("ascii") if not path.isprintable() else path

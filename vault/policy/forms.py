@@ -1,0 +1,206 @@
+"""Applies a form to a value that was opened (policy-files.md, "Forms and their parameters").
+
+Total for every form the loader admits: a value that is not of the declared type is an IntegrityError, and no
+message ever holds a value. What is hidden is hidden character by character; a value too short to hide
+anything of is hidden whole.
+"""
+
+import struct
+import unicodedata
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any, Final
+
+from vault.domain.errors import IntegrityError
+from vault.domain.types import Attribute, Form, FormSpec, ValueType
+from vault.domain.values import Value
+
+_HIDDEN: Final = "*"
+_DAY_MICROSECONDS: Final = 86_400_000_000
+_INTEGERS: Final = frozenset({ValueType.INT64, ValueType.TIMESTAMP})
+_WRONG_TYPE: Final = "the stored value is not of the declared type"
+_Parameters = Mapping[str, Any]
+
+
+def apply_form(
+    attribute: Attribute, spec: FormSpec, value: Value, pseudonym: Callable[[bytes], bytes]
+) -> Value | None:
+    """The value as `spec` shows it; None for `exists`.
+
+    `value` is what `decode_value` gives for the attribute's type. `pseudonym` maps the value's stored bytes
+    to 32 bytes, under the key of the caller (and purpose, where the scope says so).
+
+    Raises:
+        IntegrityError: the value is not of the declared type, or the form does not fit it.
+    """
+    if spec.form is Form.EXISTS:
+        return None
+    _check_type(attribute.type, value)
+    if spec.form is Form.CLEAR:
+        return value
+    if spec.form is Form.PSEUDONYMISE:
+        return pseudonym(_stored_bytes(attribute.type, value))
+    for parameter, (form, show) in _SHAPES.items():
+        if spec.form is form and parameter in spec.parameters:
+            return show(attribute.type, spec.parameters, value)
+    raise IntegrityError(f"the form {spec.form.value} of this attribute has no known parameters")
+
+
+def _check_type(kind: ValueType, value: Value) -> None:
+    wanted = _PYTHON_TYPES[kind]
+    if type(value) is not wanted:
+        raise IntegrityError(_WRONG_TYPE)
+
+
+def _stored_bytes(kind: ValueType, value: Value) -> bytes:
+    """The bytes that domain/values.py stores for a decoded value; without its checks of today's limits,
+    which an older value need not meet."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    if kind is ValueType.BOOL:
+        return b"\x01" if value else b"\x00"
+    try:
+        return struct.pack(">q" if kind in _INTEGERS else ">d", value)
+    except struct.error:
+        raise IntegrityError(_WRONG_TYPE) from None
+
+
+def _keep(text: str, first: int, last: int, fill: str) -> str:
+    """`text` with all but the first and last characters replaced; whole when nothing would be hidden."""
+    if len(text) <= first + last:
+        return fill * len(text)
+    head, tail = text[:first], text[len(text) - last :]
+    # a combining mark without its letter would sit on the fill character and look like part of the mask
+    while tail and unicodedata.combining(tail[0]):
+        tail = tail[1:]
+    return head + fill * (len(text) - len(head) - len(tail)) + tail
+
+
+def _mask(_: ValueType, parameters: _Parameters, value: Value) -> str:
+    return _keep(
+        str(value), parameters.get("keep_first", 0), parameters.get("keep_last", 0), parameters["with"]
+    )
+
+
+def _mask_email(_: ValueType, __: _Parameters, value: Value) -> str:
+    """`a***@e***.com`: one letter of each side at most, and only where it hides at least one more."""
+    local, at, domain = str(value).partition("@")
+    if not at or "@" in domain:
+        return _HIDDEN * 3
+    name, dot, top = domain.rpartition(".")
+    shown = f"{_initial(name)}.{top}" if dot and name and top else _HIDDEN * 3
+    return f"{_initial(local)}@{shown}"
+
+
+def _initial(text: str) -> str:
+    return (text[0] if len(text) > 1 else "") + _HIDDEN * 3
+
+
+def _prefix(_: ValueType, parameters: _Parameters, value: Value) -> str:
+    return _keep(str(value), parameters["prefix"], 0, _HIDDEN)
+
+
+def _groups(_: ValueType, parameters: _Parameters, value: Value) -> str:
+    groups: Mapping[str, tuple[str, ...]] = parameters["groups"]
+    label = next((label for label, values in groups.items() if value in values), None)
+    return str(parameters["other"]) if label is None else label
+
+
+def _bands(_: ValueType, parameters: _Parameters, value: Value) -> str:
+    """`<0`, `20000-40000` (the upper bound is outside), `>=80000`; bounds as the policy spells them."""
+    number = _exact(value)
+    bounds: tuple[str, ...] = parameters["bands"]
+    below = [place for place, bound in enumerate(bounds) if number >= Fraction(bound)]
+    if not below:
+        return f"<{bounds[0]}"
+    place = below[-1]
+    return f">={bounds[place]}" if place == len(bounds) - 1 else f"{bounds[place]}-{bounds[place + 1]}"
+
+
+def _width(_: ValueType, parameters: _Parameters, value: Value) -> str:
+    """The band of the given width that starts at a multiple of it; the upper bound is outside."""
+    text: str = parameters["width"]
+    places = len(text.partition(".")[2])
+    step = int(text.replace(".", ""))
+    scaled = _exact(value) * 10**places
+    low = scaled // step * step
+    return f"{_plain(low, places)}-{_plain(low + step, places)}"
+
+
+def _plain(scaled: int, places: int) -> str:
+    """`scaled` / 10**places as plain digits."""
+    digits = str(abs(scaled)).rjust(places + 1, "0")
+    text = f"{digits[:-places]}.{digits[-places:]}" if places else digits
+    return f"-{text}" if scaled < 0 else text
+
+
+def _exact(value: Value) -> Fraction:
+    """Raises: IntegrityError: text that is no number, or a double that is not finite."""
+    if isinstance(value, bytes):
+        raise IntegrityError(_WRONG_TYPE)
+    try:
+        return Fraction(value)
+    except (ValueError, OverflowError, ZeroDivisionError):
+        raise IntegrityError(_WRONG_TYPE) from None
+
+
+def _calendar(kind: ValueType, parameters: _Parameters, value: Value) -> str:
+    """`1984`, `1980s` or `1984-05`."""
+    year, month = _year_and_month(kind, value)
+    if parameters["to"] == "month":
+        return f"{_year(year)}-{month:02d}"
+    return _year(year) if parameters["to"] == "year" else f"{_year(year // 10 * 10)}s"
+
+
+def _year(year: int) -> str:
+    return f"-{-year:04d}" if year < 0 else f"{year:04d}"
+
+
+def _year_and_month(kind: ValueType, value: Value) -> tuple[int, int]:
+    """Raises: IntegrityError: a date that is none."""
+    if kind is ValueType.TIMESTAMP:
+        return _civil(int(value) // _DAY_MICROSECONDS)
+    year, _, rest = str(value).partition("-")
+    month = rest[:2]
+    if not (year.isascii() and year.isdecimal() and month.isascii() and month.isdecimal()):
+        raise IntegrityError(_WRONG_TYPE)
+    return int(year), int(month)
+
+
+def _civil(days: int) -> tuple[int, int]:
+    """Year and month of a day counted from 1970-01-01 (proleptic Gregorian calendar).
+
+    Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days: datetime ends at the year
+    9999, an int64 timestamp near 294,000.
+    """
+    era, day_of_era = divmod(days + 719_468, 146_097)
+    year_of_era = (day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    shifted_month = (5 * day_of_year + 2) // 153
+    month = shifted_month + 3 if shifted_month < 10 else shifted_month - 9
+    return year_of_era + era * 400 + (month <= 2), month
+
+
+_SHAPES: Final[Mapping[str, tuple[Form, Callable[[ValueType, _Parameters, Value], str]]]] = {
+    "style": (Form.MASK, _mask_email),
+    "keep_first": (Form.MASK, _mask),
+    "keep_last": (Form.MASK, _mask),
+    "bands": (Form.GENERALISE, _bands),
+    "width": (Form.GENERALISE, _width),
+    "to": (Form.GENERALISE, _calendar),
+    "prefix": (Form.GENERALISE, _prefix),
+    "groups": (Form.GENERALISE, _groups),
+}
+_PYTHON_TYPES: Final[Mapping[ValueType, type]] = {
+    ValueType.STRING: str,
+    ValueType.INT64: int,
+    ValueType.DECIMAL: str,
+    ValueType.DOUBLE: float,
+    ValueType.BOOL: bool,
+    ValueType.DATE: str,
+    ValueType.TIMESTAMP: int,
+    ValueType.BYTES: bytes,
+    ValueType.JSON: str,
+}

@@ -1,0 +1,221 @@
+"""ConsentService and RightsService: what customers decide."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from google.protobuf import timestamp_pb2
+
+from vault.consent.overview import InForce
+from vault.domain.errors import InvalidArgumentError
+from vault.domain.types import Caller, ConsentEvent, ConsentState
+from vault.rights import ConsentOutcome, ConsentWrite, RightsPipeline, Token
+from vault.server.convert import REASON_NUMBERS, STATE_NUMBERS, STATES, microseconds, record_ref, timestamp
+from vault.server.edge import Edge, unary
+from vault.server.worker import ChangeWorker
+from vault.v1 import consent_service_pb2 as pb
+from vault.v1 import consent_service_pb2_grpc, rights_service_pb2_grpc
+from vault.v1 import rights_service_pb2 as rights_pb
+
+_DEFAULT_PAGE: Final = 100
+_LARGEST_PAGE: Final = 1_000
+
+
+class ConsentServicer(consent_service_pb2_grpc.ConsentServiceServicer):
+    """Recording and showing consent."""
+
+    def __init__(
+        self, edge: Edge, rights: RightsPipeline, changes: ChangeWorker, queries: ChangeWorker
+    ) -> None:
+        self.edge = edge
+        self._rights = rights
+        self._changes = changes
+        self._queries = queries
+
+    @unary
+    async def RecordConsent(
+        self, request: pb.RecordConsentRequest, caller: Caller
+    ) -> pb.RecordConsentResponse:
+        state = STATES.get(request.state)
+        if state is None:
+            raise InvalidArgumentError.of("state", "must be set")
+        write = ConsentWrite(
+            request_id=request.request_id,
+            customer_number=request.customer_number,
+            purpose=request.purpose,
+            state=state,
+            channel=request.channel,
+            evidence=request.evidence,
+            notice=request.notice,
+            notice_version=request.notice_version,
+            language=request.language,
+            jurisdiction=request.jurisdiction,
+            valid_from=_moment(request.valid_from, "valid_from") if request.HasField("valid_from") else 0,
+            expires_at=_moment(request.expires_at, "expires_at") if request.HasField("expires_at") else 0,
+            jurisdictions=tuple(request.jurisdictions),
+        )
+        outcome = await self._changes.run(partial(self._rights.record_consent, caller, write))
+        return pb.RecordConsentResponse(
+            token=_token(outcome.token), effective=_effective(outcome.effective), replayed=outcome.replayed
+        )
+
+    @unary
+    async def WithdrawConsent(
+        self, request: pb.WithdrawConsentRequest, caller: Caller
+    ) -> pb.WithdrawConsentResponse:
+        write = ConsentWrite(
+            request_id=request.request_id,
+            customer_number=request.customer_number,
+            purpose=request.purpose,
+            state=ConsentState.WITHDRAWN,
+            channel=request.channel,
+            evidence=request.evidence,
+        )
+        outcome = await self._changes.run(partial(self._rights.withdraw_consent, caller, write))
+        return pb.WithdrawConsentResponse(
+            token=_token(outcome.token), effective=_effective(outcome.effective), replayed=outcome.replayed
+        )
+
+    @unary
+    async def GetConsent(self, request: pb.GetConsentRequest, caller: Caller) -> pb.GetConsentResponse:
+        overview = await self._queries.run(partial(self._rights.overview, caller, request.customer_number))
+        return pb.GetConsentResponse(
+            purposes=_effective(overview.purposes),
+            jurisdictions=overview.jurisdictions,
+            restricted=overview.restricted,
+            record=record_ref(overview.recorded),
+        )
+
+    @unary
+    async def ListConsentEvents(
+        self, request: pb.ListConsentEventsRequest, caller: Caller
+    ) -> pb.ListConsentEventsResponse:
+        if not 0 <= request.page_size <= _LARGEST_PAGE:
+            raise InvalidArgumentError.of("page_size", f"must be 1 to {_LARGEST_PAGE}, or 0 for the default")
+        page = await self._queries.run(
+            partial(
+                self._rights.events,
+                caller,
+                request.customer_number,
+                _after(request.page_token),
+                request.page_size or _DEFAULT_PAGE,
+            )
+        )
+        return pb.ListConsentEventsResponse(
+            events=[_event(event) for event in page.events],
+            next_page_token=str(page.next_seq) if page.next_seq else "",
+            record=record_ref(page.recorded),
+        )
+
+
+class RightsServicer(rights_service_pb2_grpc.RightsServiceServicer):
+    """Restriction and objection."""
+
+    def __init__(self, edge: Edge, rights: RightsPipeline, changes: ChangeWorker) -> None:
+        self.edge = edge
+        self._rights = rights
+        self._changes = changes
+
+    @unary
+    async def RestrictSubject(
+        self, request: rights_pb.RestrictSubjectRequest, caller: Caller
+    ) -> rights_pb.RestrictSubjectResponse:
+        outcome = await self._restrict(caller, request.request_id, request.customer_number, lift=False)
+        return rights_pb.RestrictSubjectResponse(token=_token(outcome.token), replayed=outcome.replayed)
+
+    @unary
+    async def LiftRestriction(
+        self, request: rights_pb.LiftRestrictionRequest, caller: Caller
+    ) -> rights_pb.LiftRestrictionResponse:
+        outcome = await self._restrict(caller, request.request_id, request.customer_number, lift=True)
+        return rights_pb.LiftRestrictionResponse(token=_token(outcome.token), replayed=outcome.replayed)
+
+    @unary
+    async def ObjectToPurpose(
+        self, request: rights_pb.ObjectToPurposeRequest, caller: Caller
+    ) -> rights_pb.ObjectToPurposeResponse:
+        write = ConsentWrite(
+            request_id=request.request_id,
+            customer_number=request.customer_number,
+            purpose=request.purpose,
+            state=ConsentState.OBJECTION_LIFTED if request.lift else ConsentState.OBJECTED,
+            channel=request.channel,
+            evidence=request.evidence,
+        )
+        outcome = await self._changes.run(partial(self._rights.object_to_purpose, caller, write))
+        return rights_pb.ObjectToPurposeResponse(
+            token=_token(outcome.token), effective=_effective(outcome.effective), replayed=outcome.replayed
+        )
+
+    async def _restrict(
+        self, caller: Caller, request_id: str, customer_number: str, *, lift: bool
+    ) -> ConsentOutcome:
+        outcome: ConsentOutcome = await self._changes.run(
+            partial(self._rights.restrict, caller, request_id, customer_number, lift=lift)
+        )
+        return outcome
+
+
+def _moment(moment: timestamp_pb2.Timestamp, field: str) -> int:
+    found = microseconds(moment, field)
+    if found <= 0:
+        raise InvalidArgumentError.of(field, "must be after 1970")
+    return found
+
+
+def _after(page_token: str) -> int:
+    if not page_token:
+        return 0
+    if not (page_token.isascii() and page_token.isdigit() and len(page_token) < 19):
+        raise InvalidArgumentError.of("page_token", "must be one that an answer gave")
+    return int(page_token)
+
+
+def _token(token: Token) -> pb.ConsentToken:
+    return pb.ConsentToken(event_id=token.event_id, seq=token.seq, record=record_ref(token.recorded))
+
+
+def _effective(purposes: Sequence[InForce]) -> list[pb.PurposeConsent]:
+    messages = []
+    for one in purposes:
+        message = pb.PurposeConsent(
+            purpose=one.purpose,
+            consented=one.reason is None,
+            categories=sorted(one.categories),
+            notice_version=one.notice_version,
+            objected=one.objected,
+            opted_out=one.opted_out,
+            bases=sorted(one.bases),
+        )
+        if one.reason is not None:
+            message.reason = REASON_NUMBERS[one.reason]
+        if one.expires_at:
+            message.expires_at.CopyFrom(timestamp(one.expires_at))
+        messages.append(message)
+    return messages
+
+
+def _event(event: ConsentEvent) -> pb.ConsentEvent:
+    message = pb.ConsentEvent(
+        event_id=event.id,
+        seq=event.seq,
+        purpose=event.purpose,
+        state=STATE_NUMBERS[event.state],
+        notice=event.notice,
+        notice_version=event.notice_version,
+        language=event.language,
+        notice_sha256=event.notice_sha256,
+        jurisdiction=event.jurisdiction,
+        scope=[
+            pb.CoveredPurpose(purpose=leaf, categories=sorted(categories))
+            for leaf, categories in sorted(event.scope.items())
+        ],
+        channel=event.channel,
+        evidence=event.evidence,
+        valid_from=timestamp(event.valid_from),
+        recorded_by=event.recorded_by,
+        recorded_at=timestamp(event.recorded_at),
+    )
+    if event.expires_at:
+        message.expires_at.CopyFrom(timestamp(event.expires_at))
+    return message

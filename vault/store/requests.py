@@ -1,0 +1,85 @@
+"""Answers kept for repeated requests (architecture.md, "Changes"). They hold no values."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from vault.domain.limits import LIMITS
+from vault.store.tables import request
+
+KEPT_MICROSECONDS: Final = LIMITS.request_kept_days * 24 * 3_600 * 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """A request that was carried out: its record, the fingerprint of its content, its answer.
+
+    `created_at` in microseconds since 1970 UTC.
+    """
+
+    request_id: str
+    record_id: str
+    fingerprint: bytes
+    answer: bytes
+    created_at: int
+
+
+_FIND: Final = (
+    select(
+        request.c.request_id,
+        request.c.record_id,
+        request.c.fingerprint,
+        request.c.answer,
+        request.c.created_at,
+    )
+    .where(request.c.tenant == bindparam("tenant"))
+    .where(request.c.caller == bindparam("caller"))
+    .where(request.c.request_id.in_(bindparam("ids", expanding=True)))
+)
+
+
+class RequestRepository:
+    """In the caller's transaction."""
+
+    def get(self, connection: Connection, tenant: str, caller: str, request_id: str) -> StoredRequest | None:
+        """The request, if it is kept."""
+        return self.get_many(connection, tenant, caller, [request_id]).get(request_id)
+
+    def get_many(
+        self, connection: Connection, tenant: str, caller: str, request_ids: Collection[str]
+    ) -> dict[str, StoredRequest]:
+        """Those of the requests that are kept, by id."""
+        if not request_ids:
+            return {}
+        rows = connection.execute(_FIND, {"tenant": tenant, "caller": caller, "ids": list(request_ids)})
+        return {row[0]: StoredRequest(*row) for row in rows}
+
+    def put(self, connection: Connection, tenant: str, caller: str, stored: StoredRequest) -> None:
+        """Keep one request; its id must be free."""
+        self.put_many(connection, tenant, caller, [stored])
+
+    def put_many(
+        self, connection: Connection, tenant: str, caller: str, stored: Sequence[StoredRequest]
+    ) -> None:
+        """Keep requests; their ids must be free."""
+        columns = [
+            {
+                "tenant": tenant,
+                "caller": caller,
+                "request_id": one.request_id,
+                "record_id": one.record_id,
+                "fingerprint": one.fingerprint,
+                "answer": one.answer,
+                "created_at": one.created_at,
+            }
+            for one in stored
+        ]
+        if columns:
+            connection.execute(insert(request), columns)
+
+    def purge(self, connection: Connection, now: int) -> int:
+        """Forget requests older than 7 days; returns how many. `now` in microseconds since 1970 UTC."""
+        old = delete(request).where(request.c.created_at < now - KEPT_MICROSECONDS)
+        return connection.execute(old).rowcount
