@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import getpass
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,17 +17,19 @@ import structlog
 from sqlalchemy import Connection
 
 from vault.audit.append import Appender
-from vault.audit.checkpoint import vkey
+from vault.audit.checkpoint import parse_and_verify, vkey
 from vault.audit.integrator import Integrator
-from vault.audit.origins import OpenLog
+from vault.audit.origins import OpenLog, newest_log
 from vault.audit.outside import FolderStore
+from vault.audit.restore import Adoption, Operator, adopt_restore
 from vault.audit.startup import check_outside, open_log
 from vault.audit.tables import metadata as audit_metadata
+from vault.audit.verify import VerifyReport, verify
 from vault.config import Settings
 from vault.consent.ledger import Ledger
 from vault.crypto.keyring import Keyring
 from vault.crypto.local import LocalKeyProvider
-from vault.crypto.names import LOG
+from vault.crypto.names import LOG, all_keys, class_key
 from vault.crypto.signer import KeySigner
 from vault.crypto.tenant_keys import TenantKeys
 from vault.crypto.transit import TransitKeyProvider
@@ -34,18 +37,21 @@ from vault.crypto.transit_settings import TransitSettings
 from vault.disclosure import DisclosurePipeline
 from vault.domain.errors import ConfigurationError, DatavaultError
 from vault.domain.limits import LIMITS
-from vault.domain.protocols import Clock, KeyProvider, Randomness
+from vault.domain.protocols import Clock, KeyInfo, KeyProvider, Randomness
 from vault.domain.system import SystemClock, SystemRandomness
+from vault.domain.types import Caller
 from vault.enrolment import Enrolment
 from vault.identity.authority import Authority
 from vault.identity.certificates import CertificateAuthenticator
 from vault.identity.jwt import JwtAuthenticator, JwtIssuer
 from vault.intake import IntakePipeline
 from vault.operations import OperationsPipeline
+from vault.policy.bundle import load_bundle
 from vault.policy.live import LivePolicy
 from vault.policy.problems import PolicyError
 from vault.recording import Recorder
 from vault.replay import Replays
+from vault.restoring import Reapplied, finish_restore
 from vault.rights import RightsPipeline
 from vault.server.audit import AuditServicer
 from vault.server.consent import ConsentServicer, RightsServicer
@@ -142,23 +148,19 @@ def make_home(settings: Settings) -> None:
         ) from None
 
 
-def key_provider(settings: Settings, policy: LivePolicy, clock: Clock, randomness: Randomness) -> KeyProvider:
-    """The key provider that the settings name; in development its keys are made when missing.
+def key_provider(
+    settings: Settings, clock: Clock, randomness: Randomness
+) -> LocalKeyProvider | TransitKeyProvider:
+    """The key provider that the settings name.
 
     Raises:
         ConfigurationError: a setting is missing, or the local keyring is to serve production.
-        KeysUnavailableError: the provider does not answer.
     """
-    provider: LocalKeyProvider | TransitKeyProvider
     if settings.keys == "local":
-        provider = LocalKeyProvider(
+        return LocalKeyProvider(
             settings.home / KEY_FILE, environment=settings.environment, randomness=randomness
         )
-    else:
-        provider = TransitKeyProvider(transit_settings(settings), clock)
-    if settings.environment == "development":
-        provider.ensure_keys(policy.current.bundle.key_classes)
-    return provider
+    return TransitKeyProvider(transit_settings(settings), clock)
 
 
 def transit_settings(settings: Settings) -> TransitSettings:
@@ -200,7 +202,9 @@ def open_rooms(settings: Settings, *, exclusive: bool) -> Iterator[Rooms]:
             schema.upgrade(database, METADATAS)
         else:
             schema.require_current(database)
-        provider = key_provider(settings, policy, clock, randomness)
+        provider = key_provider(settings, clock, randomness)
+        if settings.environment == "development":
+            provider.ensure_keys(policy.current.bundle.key_classes)
         yield Rooms(settings, clock, randomness, policy, database, provider)
     finally:
         database.close()
@@ -302,7 +306,7 @@ def keep_bundle(rooms: Rooms) -> None:
 
 async def _serve(rooms: Rooms, pipelines: Pipelines, ready_file: Path | None) -> None:
     meter = Meter()
-    worker = DisclosureWorker(pipelines.disclosure, pipelines.keyring, meter, rooms.clock)
+    worker = DisclosureWorker(pipelines.disclosure, pipelines.keyring, rooms.clock)
     changes = ChangeWorker("changes")
     queries = ChangeWorker("queries", threads=2)
     registrations = _registrations(rooms, pipelines, worker, changes, queries, meter)
@@ -413,14 +417,14 @@ def tls_material(rooms: Rooms) -> TlsMaterial:
     settings = rooms.settings
     if (settings.server_certificate is None) != (settings.server_key is None):
         raise ConfigurationError("DATAVAULT_SERVER_CERTIFICATE and DATAVAULT_SERVER_KEY go together")
-    embedded = authority(settings, rooms.clock, rooms.randomness)
-    if settings.server_certificate is not None and settings.server_key is not None:
-        chain, key = settings.server_certificate, settings.server_key
-    else:
-        names = [name.strip() for name in settings.server_names.split(",") if name.strip()]
-        chain, key = embedded.server_credentials_files(settings.home / TLS_FOLDER, names)
-    client_ca = settings.client_ca or embedded.certificate_path
-    return TlsMaterial(_pem(chain), _pem(key), _pem(client_ca))
+    certificate, key, client_ca = settings.server_certificate, settings.server_key, settings.client_ca
+    if certificate is None or key is None or client_ca is None:
+        embedded = authority(settings, rooms.clock, rooms.randomness)
+        client_ca = client_ca or embedded.certificate_path
+        if certificate is None or key is None:
+            names = [name.strip() for name in settings.server_names.split(",") if name.strip()]
+            certificate, key = embedded.server_credentials_files(settings.home / TLS_FOLDER, names)
+    return TlsMaterial(_pem(certificate), _pem(key), _pem(client_ca))
 
 
 def _pem(path: Path) -> bytes:
@@ -475,6 +479,7 @@ def _policy_problem(rooms: Rooms) -> str:
 def _gauges(pipelines: Pipelines) -> dict[str, float]:
     keyring = pipelines.keyring
     return {
+        "log_lag_seconds": pipelines.integrator.lag_seconds(),
         "dek_cache_entries": keyring.entries,
         "dek_cache_hits": keyring.hits,
         "dek_cache_misses": keyring.misses,
@@ -486,6 +491,116 @@ def _serve_metrics(meter: Meter, address: str) -> str:
         return ""
     host, _, port = address.rpartition(":")
     return f"{host}:{meter.serve(host, int(port))}"
+
+
+# --- commands that look directly into a home --------------------------------------------------------------
+
+
+def verifier_key(settings: Settings) -> str:
+    """The verifier key of the log's newest origin.
+
+    Raises:
+        ConfigurationError, StoreUnavailableError, KeysUnavailableError.
+    """
+    database = Database(settings.database)
+    try:
+        with database.read() as connection:
+            return vkey(newest_log(connection, settings.origin).origin, _public_log_key(settings))
+    finally:
+        database.close()
+
+
+def verify_log(
+    settings: Settings, vkeys: Sequence[str], kept: str, progress: Callable[[int, int], None]
+) -> VerifyReport:
+    """Verify the newest log of a home, or of the database that the settings name.
+
+    `kept` is a checkpoint's note from earlier, '' for none. Without `vkeys` the home's own log key counts.
+
+    Raises: as `open_rooms`; IntegrityError: the kept checkpoint is not signed by a known key.
+    """
+    database = Database(settings.database)
+    try:
+        schema.require_current(database)
+        with database.read() as connection:
+            found = newest_log(connection, settings.origin)
+            known = tuple(vkeys) or (vkey(found.origin, _public_log_key(settings)),)
+            checkpoint = parse_and_verify(kept, *known) if kept else None
+            return verify(connection, found.log, *known, from_checkpoint=checkpoint, progress=progress)
+    finally:
+        database.close()
+
+
+def _public_log_key(settings: Settings) -> bytes:
+    provider = key_provider(settings, SystemClock(), SystemRandomness())
+    return KeySigner(provider, LOG).public_key()
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStatus:
+    """Whether the provider answers."""
+
+    provider: str
+    healthy: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """One key, and how many DEKs it wraps (None where it wraps none by its kind)."""
+
+    info: KeyInfo
+    data_keys: int | None
+
+
+def key_status(settings: Settings) -> tuple[ProviderStatus, list[KeyRow]]:
+    """Provider, keys, and DEKs per class.
+
+    Raises:
+        PolicyError, ConfigurationError, StoreUnavailableError, KeysUnavailableError.
+    """
+    classes = load_bundle(settings.policies).key_classes
+    provider = key_provider(settings, SystemClock(), SystemRandomness())
+    health = provider.health()
+    database = Database(settings.database)
+    try:
+        counts: dict[str, int] = {}
+        if database.path.exists():
+            with database.read() as connection:
+                counts = SubjectRepository().count_keys(connection)
+    finally:
+        database.close()
+    wrapped = {class_key(name): counts.get(name, 0) for name in classes}
+    return ProviderStatus(provider.name, health.healthy, health.detail), [
+        KeyRow(provider.info(name), wrapped.get(name)) for name in all_keys(classes)
+    ]
+
+
+def adopt(settings: Settings) -> tuple[Adoption, Reapplied]:
+    """Adopt a restored database (audit/restore.py) and apply again what the outside store knows.
+
+    Raises:
+        ConfigurationError: there is nothing to adopt. As `open_rooms`; StartRefusedError: the service runs.
+    """
+    with open_rooms(settings, exclusive=True) as rooms:
+        signer = log_signer(rooms)
+        tenants = sorted({caller.tenant for caller in rooms.policy.current.bundle.callers.values()})
+        operator = Caller("operator", tenants[0], f"local:{getpass.getuser()}")
+        adoption = adopt_restore(
+            rooms.database,
+            settings.origin,
+            rooms.outside,
+            (signer.public_key(),),
+            rooms.clock,
+            rooms.randomness,
+            Operator(operator.tenant, operator.id, operator.identity),
+        )
+        pipelines = build_pipelines(rooms, adoption.log, signer)
+        reapplied = finish_restore(
+            adoption, pipelines.recorder, SubjectRepository(), SqlConsentRepository(), operator
+        )
+        pipelines.integrator.run_once()
+        return adoption, reapplied
 
 
 def write_ready_file(path: Path, addresses: Addresses, metrics: str) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from vault.audit.append import EncodedRecord
 from vault.audit.record import AttributeEntry, Record, encode
 from vault.consent.bases import EffectiveBases, effective
-from vault.crypto.envelope import DataKey, dek_id_of
+from vault.crypto.envelope import CUSTOMER_NUMBER, DataKey, dek_id_of
 from vault.crypto.keyring import Keyring
 from vault.crypto.tenant_keys import TenantKeys
 from vault.domain.checks import FieldChecks, well_formed
@@ -143,6 +143,8 @@ class Released(Generic[M]):
     message: M
     record_id: str
     position: int
+    outcome: str = ""
+    denials: tuple[str, ...] = ()
 
 
 Result = Released[M] | DatavaultError | MissingKeys
@@ -227,11 +229,28 @@ class DisclosurePipeline(Generic[M]):
 
     def _load_tenant(self, tenant: str, items: Sequence[_Item[M]], bundle: Bundle) -> None:
         attributes = {name for item in items if item.entitled for name in item.read.attributes}
+        attributes.add(CUSTOMER_NUMBER)
         with self._transactions.read() as connection:
             found = self._reader.load(connection, tenant, [item.mac for item in items], attributes)
             self._refuse_over_quota(connection, tenant, items, bundle)
         for item in items:
             item.snapshot = found.get(item.mac)
+            if item.snapshot is not None:
+                self._guard(self._check_subject, item)
+
+    def _check_subject(self, item: _Item[M]) -> None:
+        """Hold the subject found against its own encrypted number: a lookup row that was pointed at another
+        customer must not answer with that customer's data."""
+        snapshot, read = item.snapshot, item.read
+        stored = snapshot.values.get(CUSTOMER_NUMBER) if snapshot else None
+        if snapshot is None or stored is None:
+            raise IntegrityError("the customer's record is not whole; operators have been told")
+        number = self._tenant_keys.lookup(read.caller.tenant).open_number(
+            snapshot.subject.id, stored.ciphertext
+        )
+        if number != read.customer_number:
+            item.snapshot = None
+            raise IntegrityError("the customer's record is not whole; operators have been told")
 
     # --- 2 bases, 3 decide, 4 open -------------------------------------------------------------------------
 
@@ -400,7 +419,8 @@ class DisclosurePipeline(Generic[M]):
             return item.error
         if item.record is None or item.message is None or item.record.id not in positions:
             return DatavaultError("internal error")
-        return Released(item.message, item.record.id, positions[item.record.id])
+        denials = tuple(entry.reason for entry in item.record.attributes.values() if entry.reason)
+        return Released(item.message, item.record.id, positions[item.record.id], item.record.outcome, denials)
 
     # --- quotas and faults ---------------------------------------------------------------------------------
 

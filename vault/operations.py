@@ -116,10 +116,13 @@ class OperationsPipeline:
         def work(_: Loaded) -> Page:
             nonlocal found
             asked = replace(wanted, tenant=caller.tenant)
+            checks = FieldChecks()
+            # a misspelt outcome would find nothing, and look like a log without such records
+            checks.require(asked.outcome in ("", *Outcome), "outcome", "is not one of " + ", ".join(Outcome))
             if customer_number:
-                checks = FieldChecks()
                 checks.customer_number(customer_number)
-                checks.raise_if_any()
+            checks.raise_if_any()
+            if customer_number:
                 pseudonym = self._pseudonym(caller.tenant, customer_number)
                 if pseudonym is None:
                     return Page((), "")

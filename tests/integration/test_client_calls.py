@@ -123,7 +123,7 @@ def test_a_value_of_a_newer_server_is_an_error(client: Any, bank: Bank) -> None:
 
 
 def test_a_write_sends_values_clears_and_versions(client: Any, bank: Bank) -> None:
-    """Each value goes out in its type, cleared attributes as clear, expected versions where they were given."""
+    """Values go out in their types, cleared attributes as clear, with the versions expected."""
     bank.script.says("WriteAttributes", data.WriteAttributesResponse())
     client.write_attributes(
         "4711",

@@ -1,6 +1,7 @@
 """What the tests of the audit room share: a database, a signing key, records, a log ready to use."""
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,9 +15,9 @@ from sqlalchemy.pool import NullPool
 from vault.audit.append import Appender, EncodedRecord
 from vault.audit.checkpoint import vkey
 from vault.audit.integrator import Integrator
+from vault.audit.origins import OpenLog
 from vault.audit.outside import FolderStore, OutsideStore
 from vault.audit.record import AttributeEntry, Record, encode
-from vault.audit.origins import OpenLog
 from vault.audit.startup import open_log
 from vault.audit.tables import metadata
 from vault.domain.errors import StoreUnavailableError
@@ -146,9 +147,9 @@ class Log:
 
     def __init__(self, folder: Path, *, outside: OutsideStore | None = None) -> None:
         self.database = Database(folder / "audit.db").create()
-        self.outside = outside or FolderStore(folder / "outside")
+        self.outside: OutsideStore = outside or FolderStore(folder / "outside")
         self.signer = KeySigner()
-        with _quiet():
+        with quiet():
             self.clock: Clock = FakeClock(NOW)
         self.open: OpenLog = open_log(self.database, ORIGIN)
         self.appender = Appender(self.open.log)
@@ -185,9 +186,8 @@ class Log:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    import warnings
-
+def quiet() -> Iterator[None]:
+    """Use a fake of vault.testing without its warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

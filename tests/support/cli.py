@@ -1,4 +1,4 @@
-"""A policies folder, awkward files, and a server in memory for the tests of the command line and the import."""
+"""A policies folder, files, and a server in memory for the tests of the command line and the import."""
 
 import json
 import socket
@@ -22,10 +22,12 @@ CANARY = "Zebrafink-7391"
 
 MORE_ATTRIBUTES = """\
   given-name: {type: string, category: pd:Contact, key_class: contact, forms: [clear]}
-  postcode: {type: string, category: pd:Contact, key_class: contact, forms: [clear], validation: {max_bytes: 12}}
+  postcode:
+    {type: string, category: pd:Contact, key_class: contact, forms: [clear], validation: {max_bytes: 12}}
   occupation: {type: string, category: pd:Contact, key_class: contact, forms: [clear]}
   married: {type: bool, category: pd:Contact, key_class: contact, forms: [clear]}
-  contacts: {type: int64, category: pd:Contact, key_class: contact, forms: [clear], validation: {minimum: "0"}}
+  contacts:
+    {type: int64, category: pd:Contact, key_class: contact, forms: [clear], validation: {minimum: "0"}}
   balance: {type: decimal, scale: 2, category: pd:Financial, key_class: financial, forms: [clear]}
   seen: {type: timestamp, category: pd:Contact, key_class: contact, forms: [clear]}
   score: {type: double, category: pd:Contact, key_class: contact, forms: [clear]}

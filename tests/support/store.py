@@ -1,9 +1,11 @@
 """Real SQLite files for tests, with the whole schema, and subjects to put into them."""
 
+import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import Connection
 
@@ -21,7 +23,7 @@ NOW = 1_700_000_000_000_000
 
 
 def database_url(path: Path) -> str:
-    return f"sqlite:///{path}"
+    return f"sqlite:///{quote(str(path))}"
 
 
 @contextmanager
@@ -99,17 +101,42 @@ def count(connection: Connection, table: str) -> int:
     return int(number)
 
 
-def failing_commit(code: int) -> type[sqlite3.Connection]:
-    """A driver connection whose next COMMIT fails with an SQLite error code, once `fail` is set."""
+class FailingDriver(sqlite3.Connection):
+    """A driver connection whose COMMIT fails while `code` (an SQLite error code) is set.
 
-    class Failing(sqlite3.Connection):
-        fail: Callable[[], bool] = staticmethod(lambda: False)
+    With `cut_after` the commit happens first, as when a connection is lost before the answer came.
+    """
 
-        def commit(self) -> None:
-            if type(self).fail():
-                error = sqlite3.OperationalError("cut")
-                error.sqlite_errorcode = code
-                raise error
+    code: int | None = None
+    cut_after = False
+
+    def commit(self) -> None:
+        if type(self).code is None or not self.in_transaction:
             super().commit()
+            return
+        if type(self).cut_after:
+            super().commit()
+        error = sqlite3.OperationalError("cut")
+        error.sqlite_errorcode = type(self).code
+        raise error
 
-    return Failing
+
+def failing_driver(code: int, *, cut_after: bool = False) -> type[FailingDriver]:
+    """A driver of its own per test; set its `code` to None to make it work again."""
+    return type("Failing", (FailingDriver,), {"code": code, "cut_after": cut_after})
+
+
+@contextmanager
+def without_root() -> Iterator[None]:
+    """Give up root's rights over file modes inside the block (nothing to do for other users)."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+_NOBODY = 65_534

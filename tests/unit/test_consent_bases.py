@@ -17,7 +17,7 @@ from tests.support.consent import (
 )
 from tests.support.store import NOW, state_entry, subject_of
 from vault.consent.bases import effective
-from vault.domain.types import Basis, ConsentEntry, ConsentState, Reason
+from vault.domain.types import SUBJECT_RIGHTS, Basis, ConsentEntry, ConsentState, Reason
 
 CONSENT = frozenset({"consent"})
 TREE = tree()
@@ -160,6 +160,22 @@ def test_seq_orders_not_the_order_of_rows() -> None:
     assert why(*reversed(consents)) is Reason.CONSENT_WITHDRAWN
 
 
+@pytest.mark.parametrize(
+    ("earlier", "later", "wanted"),
+    [
+        (ConsentState.OPTED_OUT, ConsentState.OPTED_IN, frozenset({"opt-out"})),
+        (ConsentState.OPTED_IN, ConsentState.OPTED_OUT, frozenset()),
+        (ConsentState.OBJECTED, ConsentState.OBJECTION_LIFTED, frozenset({"opt-out"})),
+        (ConsentState.OBJECTION_LIFTED, ConsentState.OBJECTED, frozenset()),
+    ],
+)
+def test_seq_orders_every_lane(earlier: ConsentState, later: ConsentState, wanted: frozenset[str]) -> None:
+    """In the objection and opt-out lanes too the highest seq wins, whatever order the rows come in."""
+    consents = (state_entry(MARKETING, earlier, 1), state_entry(PROFILING, later, 2))
+    assert held(*consents, leaf=PROFILING, jurisdictions=("US-CA",)) == wanted
+    assert held(*reversed(consents), leaf=PROFILING, jurisdictions=("US-CA",)) == wanted
+
+
 def test_opt_out_holds_until_opted_out() -> None:
     """In an opt-out regime the basis holds without any event, and falls when the customer opts out."""
     california = {"jurisdictions": ("US-CA",), "leaf": PROFILING}
@@ -277,6 +293,13 @@ def test_every_denial_of_a_restricted_subject_is_not_available(category: str) ->
         why(grant(3), restricted_seq=2, category=category, wanted=frozenset({"contract"}))
         is Reason.NOT_AVAILABLE
     )
+
+
+def test_a_restriction_does_not_touch_the_subjects_own_rights() -> None:
+    """A restricted subject's own rights go on being served, under the bases declared for them."""
+    rights = tree(purpose(SUBJECT_RIGHTS, bases={"*": frozenset({Basis.LEGAL_OBLIGATION})}))
+    bases = effective(rights, subject_of(1, restricted_seq=1), (), SUBJECT_RIGHTS, NOW)
+    assert bases.for_category(INCOME) == {"legal-obligation"}
 
 
 @pytest.mark.parametrize("leaf", ["unknown-purpose", MARKETING])

@@ -29,13 +29,14 @@ from tests.support.store import (
     lanes_in,
     subject_of,
 )
-from vault.consent.events import grant_scope
+from vault.consent.events import EventStamp, build_event, grant_scope
 from vault.consent.ledger import ConsentRequest, ConsentResult, Ledger
 from vault.domain.errors import InvalidArgumentError, NotFoundError
+from vault.domain.system import SystemRandomness
 from vault.domain.types import ConsentEvent, ConsentState, Lane, Reason
 from vault.store.consents import SqlConsentRepository
 from vault.store.database import Database
-from vault.testing import FakeClock, FixedRandomness
+from vault.testing import FakeClock
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
@@ -68,7 +69,7 @@ def clock() -> FakeClock:
 def record(
     database: Database, clock: FakeClock, request: ConsentRequest, subject: bytes = SUBJECT
 ) -> ConsentResult:
-    ledger = Ledger(SqlConsentRepository(), clock, FixedRandomness())
+    ledger = Ledger(SqlConsentRepository(), clock, SystemRandomness())
     with database.write() as connection:
         return ledger.record(connection, tree(), notices(), TENANT, subject, request, "portal")
 
@@ -136,7 +137,7 @@ def test_other_events_write_one_row_at_their_own_purpose(
 
 
 def test_a_request_for_consent_changes_no_state(database: Database, clock: FakeClock) -> None:
-    """`requested` is in the ledger and in no state row; the later grant of double opt-in is a second event."""
+    """`requested` is in the ledger and in no state row; double opt-in is two events."""
     record(database, clock, ConsentRequest(OFFERS, ConsentState.REQUESTED, "mail"))
     assert consents_of(database, SUBJECT) == ()
     record(database, clock, GRANT)
@@ -163,7 +164,7 @@ def test_the_answer_shows_what_holds_below_the_purpose(database: Database, clock
 def test_a_withdrawal_is_shown_at_once(database: Database, clock: FakeClock) -> None:
     """After `withdraw` the effective state says so, in the same transaction."""
     record(database, clock, GRANT)
-    ledger = Ledger(SqlConsentRepository(), clock, FixedRandomness())
+    ledger = Ledger(SqlConsentRepository(), clock, SystemRandomness())
     with database.write() as connection:
         result = ledger.withdraw(
             connection, tree(), notices(), TENANT, SUBJECT, MARKETING, "portal", channel="app"
@@ -235,9 +236,20 @@ def test_the_longest_lifetime_is_accepted(database: Database, clock: FakeClock) 
     assert record(database, clock, replace(GRANT, expires_at=NOW + DAY)).event.expires_at == NOW + DAY
 
 
-def test_the_shortest_lifetime_of_the_covered_leaves_counts(database: Database, clock: FakeClock) -> None:
-    """A grant above must end within the lifetime of every leaf it covers, and of no other."""
-    assert violated(database, clock, purpose=MARKETING, expires_at=NOW + DAY + 1) == {"expires_at"}
+def test_the_shortest_lifetime_of_the_covered_leaves_counts() -> None:
+    """A grant above must end within the lifetime of every leaf it covers."""
+    purposes = tree(purpose("partner-offers", MARKETING, consent_lifetime_seconds=3_600))
+    covers = {"partner-offers": frozenset({EMAIL}), OFFERS: frozenset({INCOME})}
+    listed = {("offers", 2): offers_notice(**covers)}
+    stamp = EventStamp("event-1", 1, "portal", NOW)
+    request = replace(GRANT, purpose=MARKETING, expires_at=NOW + HOUR)
+    assert set(build_event(purposes, listed, request, stamp)[0].scope) == {OFFERS, "partner-offers"}
+    with pytest.raises(InvalidArgumentError):
+        build_event(purposes, listed, replace(request, expires_at=NOW + HOUR + 1), stamp)
+
+
+def test_no_lifetime_is_demanded_of_other_leaves(database: Database, clock: FakeClock) -> None:
+    """A grant for a leaf without consent_lifetime may last for ever, whatever its siblings demand."""
     assert record(database, clock, replace(GRANT, purpose=PROFILING, expires_at=0)).event.expires_at == 0
 
 

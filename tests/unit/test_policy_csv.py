@@ -32,7 +32,7 @@ SWALLOWED = {
     "space behind": (DENY + " ", 82, SPACES, "deny"),
     "two spaces": (DENY.replace(", any", ",  any"), 77, SPACES, "any"),
     "empty field": (DENY.replace(" any,", ","), 76, "basis is empty", ""),
-    "too many fields": (DENY + ", deny", 87, ARITY, ""),
+    "too many fields": (DENY + ", deny", 88, ARITY, ""),
     "too few fields": (DENY[:-6], 77, ARITY, ""),
     "parentheses": ("p(" + DENY[1:] + ")", 1, "unknown row type 'p('", "p"),
     "unknown role": (DENY.replace("marketing", "marketimg", 1), 16, "unknown role or caller", "marketing"),

@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from vault.audit.outside import OutsideStore, checkpoints_folder, events_folder
-from vault.audit.sql import execute, fetch
+from vault.audit.sql import driver_errors, execute, fetch
 from vault.domain.errors import ConfigurationError
 
 _SUCCESSOR: Final = re.compile(r"(?P<base>.+?)(?:/r(?P<number>[1-9][0-9]{0,8}))?")
@@ -48,6 +48,20 @@ def newest(logs: list[OpenLog], origin: str) -> OpenLog:
     if log.origin != origin and base_origin(log.origin) != origin:
         raise ConfigurationError(f"this database holds the audit log {logs[0].origin}, not {origin}")
     return log
+
+
+def newest_log(connection: Connection, origin: str) -> OpenLog:
+    """The newest log of the configured origin, in whatever state it is.
+
+    Raises:
+        ConfigurationError: the database holds no log, or another origin's.
+        AuditUnavailableError: the database did not answer.
+    """
+    with driver_errors(connection):
+        logs = read_logs(connection)
+    if not logs:
+        raise ConfigurationError("this database holds no audit log yet: start the service once")
+    return newest(logs, origin)
 
 
 def base_origin(origin: str) -> str:

@@ -20,6 +20,7 @@ from vault.domain.limits import LIMITS
 
 VERSION: Final = 1
 _INT64: Final = range(-(2**63), 2**63)
+_ENCODABLE: Final = "must hold Unicode text and 64-bit integers"
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -163,7 +164,11 @@ def _strings(name: str, values: tuple[str, ...]) -> str:
 
 
 def _detail(detail: Mapping[str, str | int]) -> str:
-    return f'"detail":{_canonical(dict(detail))},' if detail else ""
+    if not detail:
+        return ""
+    if not _is_detail(detail):
+        raise InvalidArgumentError.of("record", _ENCODABLE)
+    return f'"detail":{_canonical(dict(detail))},'
 
 
 def _flag(value: int | None) -> str:
@@ -174,14 +179,14 @@ def _canonical(document: object) -> str:
     try:
         return canonical_json(document).decode("ascii")
     except ValueError:
-        raise InvalidArgumentError.of("record", "must hold Unicode text and 64-bit integers") from None
+        raise InvalidArgumentError.of("record", _ENCODABLE) from None
 
 
 def _refuse_unencodable(record: Record) -> None:
     # `\ud` is there for every character beyond the BMP too: only the slow encoder tells them apart
     _canonical(as_document(record))
     if record.time not in _INT64 or record.v not in _INT64:
-        raise InvalidArgumentError.of("record", "must hold Unicode text and 64-bit integers")
+        raise InvalidArgumentError.of("record", _ENCODABLE)
 
 
 # --- strict reading ---------------------------------------------------------------------------------------
@@ -200,7 +205,7 @@ def _is_texts(value: object) -> bool:
 
 
 def _is_detail(value: object) -> bool:
-    return isinstance(value, dict) and all(_is_text(item) or _is_integer(item) for item in value.values())
+    return isinstance(value, Mapping) and all(_is_text(item) or _is_integer(item) for item in value.values())
 
 
 def _is_attributes(value: object) -> bool:

@@ -62,7 +62,7 @@ def _marked(dialect: str, sql: str) -> str:
 
 
 def fetch_tolerantly(connection: Connection, sql: str, parameters: Sequence[Any]) -> list[Any]:
-    """`fetch`, with text that is not UTF-8 as text with surrogates: verification must name it, not stop at it.
+    """`fetch`, giving text that is not UTF-8 with surrogates: verification must name it, not stop at it.
 
     PostgreSQL stores no such text. SQLite does, and its driver refuses a whole result for one bad byte.
     """

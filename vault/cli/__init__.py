@@ -25,7 +25,7 @@ class LazyCommand:
 
 COMMANDS: Final[dict[str, LazyCommand]] = {
     "audit": LazyCommand(
-        "vault.cli.audit:audit",
+        "vault.cli.home:audit",
         "Look into the audit log.",
         "datavault audit query --customer 4711 --outcome denied",
     ),
@@ -38,6 +38,11 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
         "vault.cli.serve:config",
         "Show the settings in force.",
         "datavault config",
+    ),
+    "demo": LazyCommand(
+        "vault.cli.demo:demo",
+        "Show the service at work, with customers that are made up.",
+        "datavault demo --customers 50",
     ),
     "serve": LazyCommand(
         "vault.cli.serve:serve",
@@ -53,6 +58,16 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
         "vault.cli.consent:consent",
         "Record, withdraw and show consent.",
         "datavault consent show 4711 --events",
+    ),
+    "doctor": LazyCommand(
+        "vault.cli.doctor:doctor",
+        "Check that everything is in place, and say what to do.",
+        "datavault doctor",
+    ),
+    "keys": LazyCommand(
+        "vault.cli.keys:keys",
+        "Look at the key provider and its keys.",
+        "datavault keys status",
     ),
     "policy": LazyCommand(
         "vault.cli.policy:policy",

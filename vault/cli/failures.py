@@ -96,7 +96,8 @@ def _client_error(error: Any) -> ExitCode:
     if error.retry_after_seconds:
         hint = f"try again in {error.retry_after_seconds:g} s"
     say(f"{reason}: {error.message}")
-    for violation in error.violations:
+    told = [violation for violation in error.violations if violation.description not in error.message]
+    for violation in told:
         click.echo(f"  {violation.field}: {violation.description}", err=True)
     if hint:
         click.echo(f"  next: {hint}", err=True)

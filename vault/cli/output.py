@@ -4,6 +4,7 @@ Colours only on a terminal, never with NO_COLOR.
 """
 
 import base64
+import dataclasses
 import datetime
 import json
 import os
@@ -58,7 +59,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False, show_edge=False
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -85,6 +88,8 @@ def print_json_line(document: object) -> None:
 
 def printable(value: object) -> str:
     """The text of a cell. A stored value could otherwise steer the reader's terminal."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     text = "" if value is None else str(plain(value)) if not isinstance(value, str) else value
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
@@ -93,6 +98,8 @@ def plain(value: object) -> Any:
     """What JSON can hold: moments and dates as ISO 8601, decimals as text, bytes as base64."""
     if isinstance(value, Enum):
         return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -91,7 +91,8 @@ class AsyncCalls:
                     except DatavaultClientError as failure:
                         wait = pace.wait_after(failure)
                         break
-                    pace.progressed()
+                    if answer.results:
+                        pace.progressed()
                     for result in batch.accept(answer):
                         yield result
                 else:

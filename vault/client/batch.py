@@ -213,7 +213,7 @@ def read_batch(
         request.MergeFrom(same)
         return request
 
-    kind = BatchKind[str, str, Disclosure, ReadResult](
+    kind: BatchKind[str, str, Disclosure, ReadResult] = BatchKind(
         method=methods.BATCH_READ,
         encode=lambda number: message(data.ReadAttributesRequest, customer_number=number).customer_number,
         size=lambda number: len(number.encode()),
@@ -226,7 +226,7 @@ def read_batch(
 
 def write_batch(*, chunk: int) -> Batch[WriteItem, data.WriteAttributesRequest, WriteReceipt, WriteResult]:
     """A batch of writes. An item gets its request id when it is taken from the source, once."""
-    kind = BatchKind[WriteItem, data.WriteAttributesRequest, WriteReceipt, WriteResult](
+    kind: BatchKind[WriteItem, data.WriteAttributesRequest, WriteReceipt, WriteResult] = BatchKind(
         method=methods.BATCH_WRITE,
         encode=_encode_write,
         size=lambda request: request.ByteSize(),

@@ -74,7 +74,8 @@ class BlockingCalls:
                     except DatavaultClientError as failure:
                         wait = pace.wait_after(failure)
                         break
-                    pace.progressed()
+                    if answer.results:
+                        pace.progressed()
                     yield from batch.accept(answer)
                 else:
                     stream.finish()

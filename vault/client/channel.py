@@ -14,6 +14,8 @@ MESSAGE_BYTES: Final = 4 * 1024 * 1024
 _RECEIVE_BYTES: Final = MESSAGE_BYTES + 64 * 1024
 _KEEPALIVE_MILLISECONDS: Final = 60_000
 _KEEPALIVE_TIMEOUT_MILLISECONDS: Final = 20_000
+# grpc 1.85 lets a third of the calls hang until their deadline when the backoff is one millisecond
+_SHORTEST_BACKOFF_SECONDS: Final = 0.01
 
 
 def credentials(connection: Connection) -> grpc.ChannelCredentials:
@@ -59,13 +61,13 @@ def service_config(retry: RetryPolicy) -> str:
     if retry.attempts > 1:
         unary["retryPolicy"] = {
             "maxAttempts": retry.attempts,
-            "initialBackoff": f"{max(retry.first_seconds, 0.001):.3f}s",
-            "maxBackoff": f"{max(retry.longest_seconds, 0.001):.3f}s",
+            "initialBackoff": f"{max(retry.first_seconds, _SHORTEST_BACKOFF_SECONDS):.3f}s",
+            "maxBackoff": f"{max(retry.longest_seconds, _SHORTEST_BACKOFF_SECONDS):.3f}s",
             "backoffMultiplier": 2,
             "retryableStatusCodes": ["UNAVAILABLE"],
         }
     streams = {"name": [_name(method.path) for method in STREAMING]}
-    return json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [unary, streams]})
+    return json.dumps({"methodConfig": [unary, streams]})
 
 
 def _name(path: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
 
@@ -10,15 +10,20 @@ from vault.client.errors import InvalidArgument
 from vault.client.words import Spelling, W
 
 M = TypeVar("M", bound=Message)
+_MAY_BE_LEFT_OUT: Final = frozenset(
+    {"max_form", "expected_version", "valid_from", "expires_at", "start_time", "end_time"}
+)
 
 
 def message(kind: type[M], /, **values: Any) -> M:
-    """The message with these fields; None leaves one out.
+    """The message with these fields; None leaves out one that may be left out.
 
     Raises:
         InvalidArgument: names the field that protobuf does not take.
     """
     given = {name: value for name, value in values.items() if value is not None}
+    for name in values.keys() - given.keys() - _MAY_BE_LEFT_OUT:
+        raise InvalidArgument.of(name, "must be given")
     try:
         return kind(**given)
     except (TypeError, ValueError):

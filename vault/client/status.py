@@ -59,7 +59,14 @@ _UNTOLD: Final = {
 }
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 # what the TLS libraries under grpc say when a handshake fails, on either side of it
-_HANDSHAKE: Final = re.compile(r"handshake|TSI_|SSL_ERROR|tls(?:v1)?[ _]alert|certificate", re.IGNORECASE)
+_HANDSHAKE: Final = re.compile(
+    r"handshake|TSI_|SSL_ERROR|tls(?:v1)?[ _]alert|certificate|hostname verification", re.IGNORECASE
+)
+# with TLS 1.3 a server that refuses the client's certificate closes the connection after the handshake
+_CLOSED: Final = re.compile(r"socket closed|connection reset|broken pipe", re.IGNORECASE)
+# grpc.aio replaces the server's status by this when it writes to a stream that has just ended
+# (grpc issue 36066); the true status shows when the stream is resumed
+_LOST_STATUS: Final = "Internal error from Core"
 
 
 def from_rpc_error(error: grpc.RpcError) -> DatavaultClientError:
@@ -101,8 +108,15 @@ def _untold(code: grpc.StatusCode, text: str) -> DatavaultClientError:
             "the server refused the connection or its certificate does not match: check that the address, "
             f"the CA and the client certificate belong together ({text})"
         )
+    elif code is grpc.StatusCode.UNAVAILABLE and _CLOSED.search(text):
+        text = (
+            f"the server closed the connection: it is stopping, or it refused the client certificate ({text})"
+        )
     elif code is grpc.StatusCode.UNAVAILABLE:
         text = f"the server cannot be reached ({text})"
+    elif code is grpc.StatusCode.INTERNAL and text == _LOST_STATUS:
+        code, reason = grpc.StatusCode.UNAVAILABLE, ErrorReason.UNREACHABLE
+        text = "the server ended the stream while it was written to"
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
         text = "no answer within the time given"
     return _CLASSES.get(code, DatavaultClientError)(reason, text, code)

@@ -149,7 +149,9 @@ def _double(number: float) -> Value:
     return Value(double_value=number)
 
 
-def _text(text: str) -> str:
+def _text(text: object) -> str:
+    if not isinstance(text, str):
+        raise _UnfitError("must be text")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

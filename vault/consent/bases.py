@@ -11,6 +11,7 @@ from typing import Final
 from vault.consent.lanes import Lanes, consent_problem, lanes_of, marketing_objections
 from vault.domain.types import (
     REASON_ORDER,
+    SUBJECT_RIGHTS,
     SURVIVES_RESTRICTION,
     Basis,
     ConsentEntry,
@@ -83,13 +84,13 @@ def effective(
     """The bases that hold for `subject` and the purpose `leaf` at `now` (microseconds since 1970 UTC).
 
     `consents` are all rows of the subject's consent_state, in any order. A purpose that is unknown, or no
-    leaf, has no basis at all.
+    leaf, has no basis at all. A restriction does not touch the subject's own rights (consent.md).
     """
     purpose = purposes.get(leaf)
     if purpose is None or not purpose.leaf:
         return EffectiveBases(consent=Reason.BASIS_MISSING, for_all=Reason.BASIS_MISSING)
     lanes = lanes_of(purpose, consents)
-    restricted = Reason.NOT_AVAILABLE if subject.restricted_seq else None
+    restricted = Reason.NOT_AVAILABLE if subject.restricted_seq and leaf != SUBJECT_RIGHTS else None
     if purpose.direct_marketing:
         objections = marketing_objections(purposes, consents)
         if objections:

@@ -14,6 +14,8 @@ ANY_BASIS: Final = "any"
 OPERATION_BASIS: Final = "operation"
 UNKNOWN_SUBJECT: Final = "unknown"
 """Stands for the subject's pseudonym in records where there is no subject."""
+SUBJECT_RIGHTS: Final = "subject-rights"
+"""The leaf purpose under which a customer's own rights are served, also while the subject is restricted."""
 RESERVED_WORDS: Final = frozenset({ADMINISTRATION, NO_DATA, ANY_BASIS, OPERATION_BASIS, UNKNOWN_SUBJECT})
 
 NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")

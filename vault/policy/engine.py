@@ -21,6 +21,8 @@ from vault.policy.masks import Masks, compile_masks
 
 OPERATION: Final = frozenset({OPERATION_BASIS})
 NOTHING_MATCHED: Final = Decision(None, Reason.NOT_PERMITTED)
+_UNKNOWN_NAME: Final = Decision(None, Reason.NOT_PERMITTED)
+"""Equal to NOTHING_MATCHED: callers must not learn which names exist."""
 _MEMO_ENTRIES: Final = 65_536
 _HELD_ENTRIES: Final = 1_024
 _Given = dict[int, tuple[int, Decision]]
@@ -88,8 +90,8 @@ class CompiledEngine:
         if known is not None:
             return known
         decision = self.decide_once(caller, purpose, attribute, bases, None)
-        if decision is not NOTHING_MATCHED:
-            # names that no rule matches come from anyone: remembering them would let callers fill the memo
+        if decision is not _UNKNOWN_NAME:
+            # names nobody declared come from anyone: remembering them would let callers fill the memo
             if len(self._memo) >= _MEMO_ENTRIES:
                 self._memo.clear()
             self._memo[key] = decision
@@ -102,7 +104,7 @@ class CompiledEngine:
         try:
             matching = self._callers[caller] & self._leaves[purpose] & self._attributes[attribute]
         except KeyError:
-            return NOTHING_MATCHED
+            return _UNKNOWN_NAME
         if not matching:
             return NOTHING_MATCHED
         holding = self._holding(bases)

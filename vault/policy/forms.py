@@ -40,8 +40,9 @@ def apply_form(
         return value
     if spec.form is Form.PSEUDONYMISE:
         return pseudonym(_stored_bytes(attribute.type, value))
-    for parameter, (form, show) in _SHAPES.items():
-        if spec.form is form and parameter in spec.parameters:
+    for parameter in spec.parameters:
+        form, show = SHAPES.get(parameter, (None, None))
+        if form is spec.form and show is not None:
             return show(attribute.type, spec.parameters, value)
     raise IntegrityError(f"the form {spec.form.value} of this attribute has no known parameters")
 
@@ -183,7 +184,7 @@ def _civil(days: int) -> tuple[int, int]:
     return year_of_era + era * 400 + (month <= 2), month
 
 
-_SHAPES: Final[Mapping[str, tuple[Form, Callable[[ValueType, _Parameters, Value], str]]]] = {
+SHAPES: Final[Mapping[str, tuple[Form, Callable[[ValueType, _Parameters, Value], str]]]] = {
     "style": (Form.MASK, _mask_email),
     "keep_first": (Form.MASK, _mask),
     "keep_last": (Form.MASK, _mask),

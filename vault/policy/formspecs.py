@@ -64,7 +64,7 @@ class _Pseudonym(Strict):
     scope: Literal["caller", "caller-purpose"] = "caller"
 
 
-_SHAPES: Final[tuple[tuple[Form, str, type[BaseModel], frozenset[ValueType]], ...]] = (
+SHAPES: Final[tuple[tuple[Form, str, type[BaseModel], frozenset[ValueType]], ...]] = (
     (Form.MASK, "style", _EmailMask, _TEXT),
     (Form.MASK, "keep_first", _Mask, _SHOWN),
     (Form.MASK, "keep_last", _Mask, _SHOWN),
@@ -110,6 +110,7 @@ def _spec(
     parameters: object = {}
     if isinstance(item, dict) and len(item) == 1:
         name, parameters = next(iter(item.items()))
+        mark = document.key(*where, str(name))
     if not isinstance(name, str):
         problems.add(document.path, mark, "a form is a word, or one word with its parameters")
         return None
@@ -132,7 +133,7 @@ def _with_parameters(
     document: Document, where: Where, kind: ValueType, form: Form, given: dict[str, Any], problems: Problems
 ) -> FormSpec | None:
     mark = document.value(*where)
-    shapes = [shape for shape in _SHAPES if shape[0] is form]
+    shapes = [shape for shape in SHAPES if shape[0] is form]
     shape = next((shape for shape in shapes if shape[1] in given), None)
     if shape is None and form is Form.PSEUDONYMISE and not given:
         shape = shapes[0]

@@ -148,7 +148,7 @@ class _Linter:
         if not rule.allows or rule.basis != Basis.LEGITIMATE_INTEREST.value:
             return
         for other in self._masks.matching(self._masks.bases.get(Basis.CONSENT.value, 0)):
-            if other.allows and self._share(rule, other):
+            if self._share(rule, other):
                 message = f"{rule.id!r} still allows after consent for {_at(other)} is withdrawn"
                 yield FindingKind.FALLS_THROUGH, f"{message}: say why in justifications.yaml"
                 return

@@ -4,7 +4,6 @@ The engine's answers are compared with these, and `DATAVAULT_POLICY_ENGINE=casbi
 as rows, never through Casbin's CSV reader; an enforcer is made once per bundle and never reloaded.
 """
 
-import logging
 from collections.abc import Iterable
 from typing import Final
 
@@ -42,7 +41,6 @@ def casbin_rows(bundle: Bundle) -> dict[str, list[list[str]]]:
 def make_enforcer(bundle: Bundle) -> casbin.Enforcer:
     """A new enforcer that holds this bundle and nothing else."""
     enforcer = casbin.Enforcer(casbin.Enforcer.new_model(text=MODEL))
-    logging.getLogger("casbin.enforcer").disabled = True
     for kind, rows in casbin_rows(bundle).items():
         # Model.add_policy looks each row up in all others first: quadratic, and rows are unique already
         enforcer.get_model()[kind[0]][kind].policy = rows

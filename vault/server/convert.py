@@ -75,6 +75,17 @@ def typed_value(message: values_pb2.Value, field: str) -> TypedValue:
     return TypedValue(kind, getattr(message, name))
 
 
+def max_form(number: int) -> Form | None:
+    """The bound of a request, None for no bound.
+
+    Raises:
+        InvalidArgumentError: no form has this number; to ignore it would give more than was asked for.
+    """
+    if number and number not in FORMS:
+        raise InvalidArgumentError.of("max_form", "is not a form")
+    return FORMS.get(number)
+
+
 def _set_timestamp(message: values_pb2.Value, value: Any) -> None:
     message.timestamp_value.CopyFrom(timestamp(value))
 

@@ -11,7 +11,7 @@ from vault.domain.errors import DatavaultError, InvalidArgumentError
 from vault.domain.limits import LIMITS
 from vault.domain.types import Caller
 from vault.intake import AttributeChange, IntakePipeline, Write, Written
-from vault.server.convert import FORMS, typed_value
+from vault.server.convert import max_form, typed_value
 from vault.server.edge import Edge, stream, unary
 from vault.server.errors import item_error
 from vault.server.metrics import Meter
@@ -122,14 +122,12 @@ class DataServicer(data_service_pb2_grpc.DataServiceServicer):
 def _read(
     request: pb.ReadAttributesRequest | pb.BatchReadAttributesRequest, customer_number: str, caller: Caller
 ) -> Read:
-    if request.max_form and request.max_form not in FORMS:
-        raise InvalidArgumentError.of("max_form", "is not a form")
     return Read(
         caller=caller,
         customer_number=customer_number,
         purpose=request.purpose,
         attributes=tuple(request.attributes),
-        max_form=FORMS.get(request.max_form),
+        max_form=max_form(request.max_form),
         require_all=request.require_all,
         request_id=request.request_id,
     )
@@ -138,7 +136,7 @@ def _read(
 def _released(released: Released[Any], meter: Meter) -> pb.ReadAttributesResponse:
     message: pb.ReadAttributesResponse = released.message
     message.record.position = released.position
-    meter.read("answered")
+    meter.read(released.outcome, released.denials)
     return message
 
 
@@ -161,6 +159,7 @@ def _write(request: pb.WriteAttributesRequest, caller: Caller) -> Write:
             AttributeChange(
                 attribute=write.attribute,
                 value=typed_value(write.value, f"writes[{index}].value") if write.HasField("value") else None,
+                clear=write.clear,
                 expected_version=write.expected_version if write.HasField("expected_version") else None,
             )
             for index, write in enumerate(request.writes)

@@ -17,7 +17,7 @@ from vault.server.worker import ChangeWorker, DisclosureWorker
 
 log = structlog.get_logger("datavault.health")
 
-_PERIOD_SECONDS: Final = 0.25
+_PERIOD_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class HealthMonitor:
         gauges: Callable[[], dict[str, float]],
         meter: Meter,
     ) -> None:
+        """`gauges` blocks like a probe, and runs after them."""
         self.servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._services = ("", *services)
         self._worker = worker
@@ -49,6 +50,7 @@ class HealthMonitor:
         self._meter = meter
         self._problem = "starting"
         self._probing: asyncio.Future[str] | None = None
+        self._measured: dict[str, float] = {}
 
     @property
     def problem(self) -> str:
@@ -79,7 +81,8 @@ class HealthMonitor:
         if not done:
             return "a probe does not answer"
         probing, self._probing = self._probing, None
-        return probing.result()
+        error = probing.exception()
+        return type(error).__name__ if error else probing.result()
 
     def _probe(self) -> str:
         for probe in self._probes:
@@ -89,6 +92,7 @@ class HealthMonitor:
                 wrong = type(error).__name__
             if wrong:
                 return f"{probe.name}: {wrong}"
+        self._measured = self._gauges()
         return ""
 
     async def _set(self, problem: str) -> None:
@@ -113,5 +117,5 @@ class HealthMonitor:
         self._meter.set("group_seconds", state.stuck_seconds)
         self._meter.set("groups", state.groups)
         self._meter.set("group_reads", state.reads)
-        for name, value in self._gauges().items():
+        for name, value in self._measured.items():
             self._meter.set(name, value)

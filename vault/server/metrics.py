@@ -2,8 +2,6 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from vault.domain.types import Reason
-
 
 class Meter:
     """The service's counters and gauges, in a registry of their own."""
@@ -26,8 +24,7 @@ class Meter:
                 ("group_seconds", "How long the group under way has taken"),
                 ("groups", "Groups disclosed"),
                 ("group_reads", "Reads disclosed in groups"),
-                ("checkpoint_lag_seconds", "Age of the oldest record under no checkpoint"),
-                ("outbox_lag_seconds", "Age of the oldest entry not in the outside store"),
+                ("log_lag_seconds", "Age of the oldest record without checkpoint or entry not outside"),
                 ("dek_cache_entries", "Data keys in the cache"),
                 ("dek_cache_hits", "Data keys found in the cache"),
                 ("dek_cache_misses", "Data keys not found in the cache"),
@@ -41,11 +38,10 @@ class Meter:
     def failed(self, method: str, reason: str) -> None:
         self._failures.labels(method, reason).inc()
 
-    def read(self, outcome: str) -> None:
+    def read(self, outcome: str, denials: tuple[str, ...]) -> None:
         self._reads.labels(outcome).inc()
-
-    def denied(self, reason: Reason) -> None:
-        self._denials.labels(reason.value).inc()
+        for reason in denials:
+            self._denials.labels(reason).inc()
 
     def set(self, name: str, value: float) -> None:
         self._gauges[name].set(value)

@@ -5,7 +5,7 @@ from functools import partial
 from vault.domain.types import Caller
 from vault.operations import OperationsPipeline
 from vault.policy.explain import Explanation
-from vault.server.convert import FORM_NUMBERS, FORMS, REASON_NUMBERS, record_ref, timestamp
+from vault.server.convert import FORM_NUMBERS, REASON_NUMBERS, max_form, record_ref, timestamp
 from vault.server.edge import Edge, unary
 from vault.server.worker import ChangeWorker
 from vault.v1 import policy_service_pb2 as pb
@@ -35,7 +35,7 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
                 request.purpose,
                 tuple(request.attributes),
                 tuple(request.bases),
-                FORMS.get(request.max_form),
+                max_form(request.max_form),
             )
         )
         return pb.ExplainDecisionResponse(

@@ -29,7 +29,6 @@ from vault.domain.errors import (
 )
 from vault.domain.limits import LIMITS
 from vault.domain.protocols import Clock
-from vault.server.metrics import Meter
 
 log = structlog.get_logger("datavault.worker")
 
@@ -63,12 +62,9 @@ class WorkerState:
 class DisclosureWorker:
     """Queues reads from the event loop and answers them there."""
 
-    def __init__(
-        self, pipeline: DisclosurePipeline[Any], keyring: Keyring, meter: Meter, clock: Clock
-    ) -> None:
+    def __init__(self, pipeline: DisclosurePipeline[Any], keyring: Keyring, clock: Clock) -> None:
         self._pipeline = pipeline
         self._keyring = keyring
-        self._meter = meter
         self._clock = clock
         self._single: deque[_Waiting] = deque()
         self._bulk: deque[_Waiting] = deque()

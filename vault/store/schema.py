@@ -78,8 +78,7 @@ def require_current(database: Database) -> None:
     try:
         found = status(database)
         # a file that can only be read shows it here, not at the first customer's call
-        with database.write():
-            pass
+        database.probe()
     except StoreUnavailableError as error:
         raise StartRefusedError(
             f"{database.path}: {error.message}: check the file, its rights and its disk"

@@ -42,7 +42,7 @@ _NOT_COMMITTED: Final = frozenset(
 
 
 def database_path(url: str) -> Path:
-    """The absolute path in `sqlite:///path`.
+    """The absolute path in `sqlite:///path`; the path is URL-encoded (`%25` for a percent sign).
 
     Raises:
         ConfigurationError: no URL, another database, in memory, or with parameters.
@@ -52,8 +52,11 @@ def database_path(url: str) -> Path:
         parsed: URL = make_url(url)
     except ArgumentError:
         raise ConfigurationError(right) from None
-    if parsed.drivername not in ("sqlite", "sqlite+pysqlite") or parsed.query or parsed.host:
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite") or parsed.host:
         raise ConfigurationError(right)
+    if "?" in url:
+        # the rest would be dropped, and another file used than the one named
+        raise ConfigurationError(f"{right} without parameters; a question mark is written %3F")
     if parsed.database in (None, "", ":memory:"):
         raise ConfigurationError(f"{right}; a database in memory would not outlive the process")
     return Path(str(parsed.database)).expanduser().absolute()

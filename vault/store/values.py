@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from vault.domain.errors import VersionMismatchError
 from vault.domain.types import WrappedKey
@@ -86,6 +86,13 @@ class ValueRepository:
             for subject, key_class, dek_id, wrapped in rows:
                 found.setdefault(subject, []).append(WrappedKey(key_class, dek_id, wrapped))
         return found
+
+    def count_keys(self, connection: Connection) -> dict[str, int]:
+        """How many DEKs each key class has, over all tenants."""
+        rows = connection.execute(
+            select(subject_key.c.key_class, func.count()).group_by(subject_key.c.key_class)
+        )
+        return {str(key_class): int(count) for key_class, count in rows}
 
     def put_keys(
         self, connection: Connection, tenant: str, rows: Sequence[tuple[bytes, WrappedKey]], created_at: int

@@ -5,7 +5,7 @@ from typing import Final
 
 from vault.cli.importing.convert import parsing_kinds
 from vault.cli.importing.mapping import AttributeSource, MapFile, raise_problems
-from vault.cli.importing.rows import Table
+from vault.cli.importing.rows import Table, looks_like_data
 from vault.cli.importing.templates import ROW
 from vault.domain.types import Attribute
 from vault.policy.problems import Problems
@@ -29,6 +29,13 @@ def check_map(found: MapFile, table: Table, attributes: Mapping[str, Attribute])
             )
             continue
         _check_conversion(problems, found, source, attributes[name])
+    if len(problems) and looks_like_data(table.columns) and not found.map.file.columns:
+        problems = Problems()
+        problems.add(
+            found.document.path,
+            found.document.key("file"),
+            "the first line of the file looks like data: give its columns names by `file: {columns: [...]}`",
+        )
     raise_problems(problems)
 
 
@@ -82,7 +89,7 @@ def _check_conversion(
         if attribute.type not in types:
             problems.add(
                 document.path,
-                document.value(*where, "convert", kind),
+                document.key(*where, "convert", kind),
                 f"`{kind}` does not make a {wanted}, which {attribute.id!r} is in attributes.yaml",
             )
     if len(kinds) > 1:

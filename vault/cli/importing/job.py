@@ -85,6 +85,9 @@ def import_of(job: Job, bundle: "Bundle", connector: "Connector") -> Summary:
     """
     with _attributes(job, bundle):  # 1
         before = _state(job.file)
+    if job.consents is not None:
+        with _consents(job.consents, bundle):
+            pass
     with Journal(job.journal or job.file.with_name(job.file.name + ".journal")) as journal:
         section = journal.begin(_subject(job, connector.target), SystemRandomness())  # 2
         if section.finished is not None:

@@ -40,10 +40,15 @@ def _words(value: object) -> object:
 
 
 def _delimiter(value: object) -> object:
-    return {"tab": "\t", "\\t": "\t"}.get(str(value), value)
+    text = {"tab": "\t", "\\t": "\t"}.get(str(value), str(value))
+    if len(text) != 1:
+        raise ValueError("must be one character, or tab")
+    return text
 
 
 def _quote(value: object) -> object:
+    if value != "none" and (not isinstance(value, str) or len(value) != 1):
+        raise ValueError("must be one character, or none")
     return "" if value == "none" else value
 
 
@@ -77,8 +82,8 @@ class FileFormat(Strict):
     """How the file is written."""
 
     format: Literal["", "csv", "jsonl", "parquet"] = ""
-    delimiter: Annotated[str, BeforeValidator(_delimiter), Field(min_length=1, max_length=1)] = ","
-    quote: Annotated[str, BeforeValidator(_quote), Field(max_length=1)] = '"'
+    delimiter: Annotated[str, BeforeValidator(_delimiter)] = ","
+    quote: Annotated[str, BeforeValidator(_quote)] = '"'
     encoding: Annotated[str, BeforeValidator(_encoding)] = "utf-8"
     trim: bool = True
     columns: tuple[Word, ...] = Field(default=(), strict=False)

@@ -14,6 +14,7 @@ from vault.cli.importing.guess import Guess, guess_attributes, guess_customer_nu
 from vault.cli.importing.mapping import FileFormat
 from vault.cli.importing.readers import open_table
 from vault.cli.importing.sniff import sniff
+from vault.cli.importing.rows import looks_like_data
 from vault.domain.types import NAME, Attribute, ValueType
 
 _PLAIN: Final = re.compile(r"[A-Za-z_%][A-Za-z0-9_ .%/-]*[A-Za-z0-9_%]|[A-Za-z_]")
@@ -28,6 +29,10 @@ def propose(path: Path, attributes: Mapping[str, Attribute]) -> str:
         ReadError: the file cannot be read.
     """
     layout = sniff(path)
+    with open_table(path, layout) as table:
+        names = table.columns
+    if layout.format == "csv" and looks_like_data(names):
+        layout = layout.model_copy(update={"columns": tuple(f"column {n}" for n in range(1, len(names) + 1))})
     with open_table(path, layout) as table:
         columns = sample(table)
     number = guess_customer_number(columns)
@@ -58,6 +63,9 @@ def _file(layout: FileFormat) -> Iterator[str]:
         yield f"  delimiter: {'tab' if layout.delimiter == chr(9) else _text(layout.delimiter)}"
         if layout.quote != '"':
             yield f"  quote: {_text(layout.quote)}"
+    if layout.columns:
+        yield "  # CHECK: the first line looks like data, so the columns have no names yet."
+        yield f"  columns: {_flow(list(layout.columns))}"
     if layout.format != "parquet" and layout.encoding != "utf-8":
         yield f"  encoding: {layout.encoding}  # CHECK: do names with accents look right?"
 

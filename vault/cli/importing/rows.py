@@ -1,14 +1,23 @@
 """What every reader gives: rows of text cells, each with its place in the file."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from vault.domain.errors import DatavaultError
 
 Cells = Mapping[str, str | None]
 """Column -> text, None where the file has no value at all. Numbers, dates and objects are text too."""
+
+
+_LIKE_DATA: Final = re.compile(r"[-+]?[0-9][0-9.,:/ T+-]*|[^@\s]+@[^@\s]+|[\"'].*")
+
+
+def looks_like_data(columns: Iterable[str]) -> bool:
+    """Whether a header is more likely a first data row: then its names are values that no output may show."""
+    return any(_LIKE_DATA.fullmatch(name) for name in columns)
 
 
 class ReadError(DatavaultError):

@@ -1,0 +1,154 @@
+"""`datavault audit verify|vkey|adopt-restore`: what is done where the home folder is, without the service."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vault import logs
+from vault.cli.audit import audit
+from vault.cli.exits import ExitCode
+from vault.cli.output import JSON, console, output_option, print_facts, print_json
+
+if TYPE_CHECKING:
+    from vault.audit.verify import VerifyReport
+
+__all__ = ["audit"]
+
+
+@audit.command()
+@click.option("--vkey", "vkeys", multiple=True, help="Verifier key; default: that of this home's log key.")
+@click.option(
+    "--from-checkpoint",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A kept checkpoint: the log must extend it, and what it covers is not read again.",
+)
+@click.option("--database", metavar="URL", help="Another database, for example a copy.")
+@output_option()
+def verify(vkeys: tuple[str, ...], from_checkpoint: Path | None, database: str | None, output: str) -> int:
+    """Verify the whole log: every record, hash, tile, root and signature. Exit code 5 when one is wrong.
+
+    The service may go on running: one snapshot is verified.
+
+    \b
+      datavault audit verify
+      datavault audit verify --from-checkpoint kept.checkpoint --vkey "$(cat log.vkey)"
+    """
+    from vault.assembly import verify_log
+    from vault.config import load_settings
+
+    logs.configure(level="ERROR")
+
+    overrides = {"database_url": database} if database else {}
+    settings = load_settings(**overrides)
+    note = from_checkpoint.read_text(encoding="utf-8") if from_checkpoint else ""
+    with _bar() as advance:
+        report = verify_log(settings, vkeys, note, advance)
+    if output == JSON:
+        print_json(_document(report))
+    else:
+        _print(report)
+    return ExitCode.OK if report.ok else ExitCode.VERIFICATION_FAILED
+
+
+@audit.command()
+def vkey() -> None:
+    """Print the verifier key of this home's log (C2SP signed-note), one line."""
+    from vault.assembly import verifier_key
+    from vault.config import load_settings
+
+    logs.configure(level="ERROR")
+
+    click.echo(verifier_key(load_settings()))
+
+
+@audit.command("adopt-restore")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def adopt_restore(yes: bool) -> None:
+    """Go on after a restore from a backup: a new log whose first record names what was lost.
+
+    Withdrawals, objections, opt-outs and restrictions that the outside store knows are applied again before
+    the service can start. The service must be stopped. It can be run again after an interruption.
+
+    \b
+      datavault audit adopt-restore
+    """
+    from vault.assembly import adopt
+    from vault.config import load_settings
+
+    logs.configure(level="ERROR")
+
+    if not yes:
+        click.confirm("Was this database restored from a backup on purpose?", abort=True)
+    adoption, reapplied = adopt(load_settings())
+    print_facts(
+        {
+            "lost log": f"{adoption.lost_origin}, {adoption.lost_size} records under its last checkpoint",
+            "restored": f"{adoption.restored_size} records",
+            "new log": adoption.log.origin,
+            "applied again": reapplied.applied,
+            "unknown customers": reapplied.unknown,
+        }
+    )
+
+
+def _print(report: "VerifyReport") -> None:
+    print_facts(
+        {
+            "log": report.origin,
+            "records": report.size,
+            "signed": f"{report.signed_size} (the rest waits for the next checkpoint)"
+            if report.signed_size < report.size
+            else report.signed_size,
+            "checkpoints": report.checkpoints,
+            "root": report.root.hex(),
+        }
+    )
+    if report.ok:
+        click.echo("the log verifies")
+        return
+    click.echo("THE LOG DOES NOT VERIFY", err=True)
+    for problem in report.problems:
+        place = "log" if problem.index is None else f"record {problem.index}"
+        click.echo(
+            f"  {place}{f' ({problem.record_id})' if problem.record_id else ''}: {problem.what}", err=True
+        )
+
+
+def _document(report: "VerifyReport") -> dict[str, object]:
+    return {
+        "ok": report.ok,
+        "origin": report.origin,
+        "size": report.size,
+        "signed_size": report.signed_size,
+        "checkpoints": report.checkpoints,
+        "root": report.root.hex(),
+        "problems": [
+            {"index": problem.index, "record_id": problem.record_id, "what": problem.what}
+            for problem in report.problems
+        ],
+    }
+
+
+class _bar:
+    """A progress bar over records, on a terminal only."""
+
+    def __enter__(self) -> "_bar":
+        import sys
+
+        self._bar = None
+        if sys.stderr.isatty():
+            from rich.progress import Progress
+
+            self._bar = Progress(console=console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("verifying", total=None)
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
