@@ -7,8 +7,8 @@ from vault.assembly import Pipelines
 from vault.domain.errors import DatavaultError
 from vault.domain.types import Caller, ConsentState, ValueType
 from vault.domain.values import TypedValue
-from vault.intake import AttributeChange, Write
 from vault.rights import ConsentWrite
+from vault.writes import AttributeChange, Write
 
 CALLER: Final = "personalization-engine"
 PURPOSE: Final = "personalised-offers"

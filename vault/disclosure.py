@@ -13,9 +13,9 @@ item of a group ends in its own answer or its own error. `disclose` blocks: it r
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic
 
 import structlog
 from sqlalchemy import Connection
@@ -26,7 +26,7 @@ from vault.consent.bases import EffectiveBases, effective
 from vault.crypto.envelope import CUSTOMER_NUMBER, DataKey, dek_id_of
 from vault.crypto.keyring import Keyring
 from vault.crypto.tenant_keys import TenantKeys
-from vault.domain.checks import FieldChecks, well_formed
+from vault.domain.checks import well_formed
 from vault.domain.errors import (
     AnswerTooLargeError,
     AuditUnavailableError,
@@ -46,7 +46,6 @@ from vault.domain.types import (
     UNKNOWN_SUBJECT,
     Attribute,
     Basis,
-    Caller,
     Decision,
     Form,
     KeyScope,
@@ -55,13 +54,24 @@ from vault.domain.types import (
     StoredValue,
     SubjectSnapshot,
     ValueScope,
-    ValueType,
     WrappedKey,
 )
 from vault.domain.values import Value, ValueFormatError, decode_value
 from vault.policy.bundle import Bundle
 from vault.policy.forms import apply_form
 from vault.policy.live import LivePolicy, Loaded
+from vault.reads import (
+    Answer,
+    AnswerWriter,
+    Attempt,
+    DisclosedAttribute,
+    M,
+    MissingKeys,
+    Read,
+    Released,
+    Result,
+    check_read,
+)
 from vault.recording import Recorder
 from vault.store.quotas import QuotaRepository
 from vault.store.reader import SubjectReader
@@ -73,81 +83,6 @@ _EVERY_BASIS: Final = frozenset(basis.value for basis in Basis) - {ANY_BASIS, OP
 _NOT_PERMITTED: Final = Decision(form=None, reason=Reason.NOT_PERMITTED)
 _HOUR_SECONDS: Final = 3_600
 _HOUR_MICROSECONDS: Final = 3_600_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """One read of one subject by one caller for one purpose."""
-
-    caller: Caller
-    customer_number: str
-    purpose: str
-    attributes: tuple[str, ...]
-    max_form: Form | None = None
-    require_all: bool = False
-    request_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A read in a group. `keys` are DEKs fetched for an earlier attempt, by wrapped bytes: they are used
-    only with the wrapped key that this attempt's own snapshot reads."""
-
-    read: Read
-    keys: Mapping[bytes, DataKey | DatavaultError] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class DisclosedAttribute:
-    """A form and its value, or the reason of a denial. repr shows no value."""
-
-    name: str
-    form: Form | None = None
-    reason: Reason | None = None
-    type: ValueType | None = None
-    value: Value | None = field(default=None, repr=False)
-    version: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one read discloses, before it is recorded."""
-
-    record_id: str
-    bundle_hash: str
-    attributes: Sequence[DisclosedAttribute]
-
-
-@dataclass(frozen=True, slots=True)
-class MissingKeys:
-    """The item left its group: these DEKs must be unwrapped, then it queues again."""
-
-    requests: tuple[tuple[KeyScope, WrappedKey], ...]
-
-
-M = TypeVar("M")
-
-
-class AnswerWriter(Protocol[M]):
-    """Turns an answer into the caller's message (the server implements it)."""
-
-    def build(self, answer: Answer) -> M: ...
-
-    def size(self, message: M) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Released(Generic[M]):
-    """A message whose record is durable at `position`: it may leave the process."""
-
-    message: M
-    record_id: str
-    position: int
-    outcome: str = ""
-    denials: tuple[str, ...] = ()
-
-
-Result = Released[M] | DatavaultError | MissingKeys
 
 
 class _Item(Generic[M]):
@@ -210,7 +145,7 @@ class DisclosurePipeline(Generic[M]):
 
     def _admit(self, item: _Item[M], loaded: Loaded) -> None:
         read = item.read
-        _check(read)
+        check_read(read)
         item.entitled = loaded.engine.entitled(read.caller.id, read.purpose)
         _refuse_inner_purpose(read, loaded)
         item.mac = self._tenant_keys.lookup(read.caller.tenant).mac(read.customer_number)
@@ -453,15 +388,6 @@ class DisclosurePipeline(Generic[M]):
         except Exception as error:
             log.error("disclosure_fault", step=step.__name__, kind=type(error).__name__)
             item.error = DatavaultError("internal error")
-
-
-def _check(read: Read) -> None:
-    checks = FieldChecks()
-    checks.customer_number(read.customer_number)
-    checks.name(read.purpose, "purpose")
-    checks.names(read.attributes, "attributes", LIMITS.attributes_per_read)
-    checks.request_id(read.request_id, optional=True)
-    checks.raise_if_any()
 
 
 def _refuse_inner_purpose(read: Read, loaded: Loaded) -> None:

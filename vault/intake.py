@@ -37,56 +37,24 @@ from vault.domain.types import (
     UNKNOWN_SUBJECT,
     Act,
     Attribute,
-    Caller,
     KeyScope,
     Outcome,
     Subject,
     ValueScope,
     WrappedKey,
 )
-from vault.domain.values import TypedValue, ValueFormatError, encode_value
+from vault.domain.values import ValueFormatError, encode_value
 from vault.enrolment import Enrolled, Enrolment
 from vault.policy.live import LivePolicy, Loaded
 from vault.recording import Recorder
 from vault.replay import Kept, Replay, Replays
 from vault.store.subjects import SubjectRepository
 from vault.store.values import ValueRow, VersionState
+from vault.writes import AttributeChange, Write, Written, check_write
 
 log = structlog.get_logger("datavault.intake")
 
 _ROUNDS: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class AttributeChange:
-    """Set (`value`) or remove (`clear`) one attribute. `expected_version` None: any; 0: must not be set."""
-
-    attribute: str
-    value: TypedValue | None = field(default=None, repr=False)
-    clear: bool = False
-    expected_version: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One write of one subject. `jurisdictions` empty: leave as they are."""
-
-    caller: Caller
-    request_id: str
-    customer_number: str = field(repr=False)
-    changes: tuple[AttributeChange, ...]
-    jurisdictions: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The answer: new versions in the order of the request, and where the record stands."""
-
-    versions: tuple[tuple[str, int], ...]
-    subject_created: bool
-    record_id: str
-    position: int
-    replayed: bool = False
 
 
 class _StaleError(Exception):
@@ -168,7 +136,7 @@ class IntakePipeline:
     def _check(self, item: _Item, loaded: Loaded) -> None:
         try:
             self._authorise(item, loaded)
-            _check_fields(item.write)
+            check_write(item.write)
             _encode_values(item)
             lookup = self._enrolment.lookup(item.write.caller.tenant)
             item.mac = lookup.mac(item.write.customer_number)
@@ -432,22 +400,6 @@ def _stored(item: _Item) -> bool:
 def _newest(keys: Sequence[WrappedKey], key_class: str) -> WrappedKey | None:
     """The current DEK of a class; the store gives keys oldest first."""
     return next((key for key in reversed(keys) if key.key_class == key_class), None)
-
-
-def _check_fields(write: Write) -> None:
-    checks = FieldChecks()
-    checks.request_id(write.request_id)
-    checks.customer_number(write.customer_number)
-    checks.names([change.attribute for change in write.changes], "writes", LIMITS.attributes_per_write)
-    checks.jurisdictions(write.jurisdictions)
-    for index, change in enumerate(write.changes):
-        checks.require(
-            change.clear is (change.value is None), f"writes[{index}]", "must set a value or clear, not both"
-        )
-        checks.require(
-            (change.expected_version or 0) >= 0, f"writes[{index}].expected_version", "must not be negative"
-        )
-    checks.raise_if_any()
 
 
 def _encode_values(item: _Item) -> None:

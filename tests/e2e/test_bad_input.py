@@ -89,7 +89,7 @@ def test_many_bad_fields_fit_into_the_details(service: RunningService) -> None:
 
 @pytest.mark.parametrize("word", ["administration", "none", "any", "operation", "unknown"])
 def test_a_reserved_word_is_no_purpose_and_no_attribute(service: RunningService, word: str) -> None:
-    """Who may write may not read by asking for the purpose of administration: reserved words match no rule."""
+    """Who may write may not read by asking for the purpose of administration: they match no rule."""
     number = service.customer()
     stub = wire.data_stub(service.channel("importer"))
     stub.WriteAttributes(wire.write_request(number, {"email": "a@b.example"}), timeout=20)
@@ -494,7 +494,7 @@ def test_a_bad_field_of_an_explanation_is_named(
     ],
 )
 def test_a_bad_field_of_a_query_is_named(service: RunningService, fields: dict[str, Any], named: str) -> None:
-    """INVALID_ARGUMENT, and BadRequest holds the path of the field: a misspelt filter must not find nothing."""
+    """INVALID_ARGUMENT, and BadRequest holds the path of the field: misspelt, it would find nothing."""
     stub = wire.audit_stub(service.channel("auditor"))
     request = audit.QueryRecordsRequest(**fields)
     failure = wire.refused(lambda: stub.QueryRecords(request, timeout=20))

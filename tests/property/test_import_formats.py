@@ -1,4 +1,4 @@
-"""Files of any content: every row is read or named, nothing is changed on the way, no reason holds a value."""
+"""Files of any content: every row is read or named, and nothing is changed on the way."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ from vault.cli.importing.templates import parse_template
 from vault.domain.values import decode_value, encode_value
 
 ATTRIBUTES = attributes()
-TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 TABLES = st.integers(2, 5).flatmap(
     lambda width: st.lists(st.lists(TEXT, min_size=width, max_size=width), min_size=1, max_size=8)
 )
@@ -53,17 +53,23 @@ def test_what_a_csv_writer_writes_is_read_back(
     assert [row.number for row in rows] == list(range(1, len(table) + 1))
 
 
-@given(st.binary(max_size=200))
-@settings(max_examples=200, deadline=None)
-def test_any_bytes_are_rows_or_problems_and_none_is_lost(content: bytes) -> None:
-    """All bytes of the data lines are in the raw texts, but for blank lines."""
+@given(
+    st.lists(
+        st.sampled_from([b"a", b",", b'"', b"\n", b"\r", b" ", b"\xff", b"\0", b"\xc3\xa9"]), max_size=30
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_are_rows_or_problems_and_none_is_lost(pieces: list[bytes]) -> None:
+    """The raw rows are the bytes of the file, in order, but for blank lines."""
+    content = b"".join(pieces)
     _, rows = read(b"a,b\n" + content, "a.csv")
-    raw = b"".join(row.raw.encode("utf-8", "surrogateescape") for row in rows)
-    assert sorted(raw.replace(b"\n", b"").replace(b"\r", b"").split()) == sorted(
-        content.replace(b"\n", b"").replace(b"\r", b"").split()
-    ) or len(raw) <= len(content)
+    rest = content
     for row in rows:
+        skipped, found, rest = rest.partition(row.raw.encode("utf-8", "surrogateescape"))
+        assert found
+        assert not skipped.strip(b' \r\n"')
         assert bool(row.problem) != bool(row.cells)
+    assert not rest.strip(b' \r\n"')
 
 
 @given(
@@ -107,7 +113,6 @@ def test_a_template_is_read_or_refused(text: str) -> None:
     """And one that was read can be filled."""
     try:
         template = parse_template(text)
-    except ValueError as error:
-        assert str(error)
+    except ValueError:
         return
     assert template.fill(dict.fromkeys(template.columns, "x"), 1) is not None

@@ -34,8 +34,8 @@ def verify(vkeys: tuple[str, ...], from_checkpoint: Path | None, database: str |
       datavault audit verify
       datavault audit verify --from-checkpoint kept.checkpoint --vkey "$(cat log.vkey)"
     """
-    from vault.assembly import verify_log
     from vault.config import load_settings
+    from vault.homes import verify_log
 
     logs.configure(level="ERROR")
 
@@ -54,8 +54,8 @@ def verify(vkeys: tuple[str, ...], from_checkpoint: Path | None, database: str |
 @audit.command()
 def vkey() -> None:
     """Print the verifier key of this home's log (C2SP signed-note), one line."""
-    from vault.assembly import verifier_key
     from vault.config import load_settings
+    from vault.homes import verifier_key
 
     logs.configure(level="ERROR")
 
@@ -73,8 +73,8 @@ def adopt_restore(yes: bool) -> None:
     \b
       datavault audit adopt-restore
     """
-    from vault.assembly import adopt
     from vault.config import load_settings
+    from vault.homes import adopt
 
     logs.configure(level="ERROR")
 

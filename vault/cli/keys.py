@@ -19,8 +19,8 @@ def status(output: str) -> None:
     \b
       datavault keys status
     """
-    from vault.assembly import key_status
     from vault.config import load_settings
+    from vault.homes import key_status
 
     logs.configure(level="ERROR")
     health, rows = key_status(load_settings())

@@ -22,11 +22,11 @@ def serve(ready_file: Path | None) -> None:
     Example:
       DATAVAULT_HOME=/var/lib/datavault datavault serve --ready-file ready.json
     """
-    from vault import assembly, logs
+    from vault import logs, serving
     from vault.config import load_settings
 
     logs.configure()
-    assembly.serve(load_settings(), ready_file)
+    serving.serve(load_settings(), ready_file)
 
 
 @click.command()

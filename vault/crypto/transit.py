@@ -69,7 +69,7 @@ class TransitKeyProvider:
         self._batch_items = settings.batch_items
 
     def ensure_keys(self, classes: Iterable[str]) -> None:
-        """Make every key of the product and of these key classes that is not there yet (`keys init`).
+        """Make every key of the product and of these key classes that is not there yet.
 
         Needs a token that may create keys; the service's own must not.
 

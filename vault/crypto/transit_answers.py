@@ -17,7 +17,7 @@ _TOO_OLD: Final = "disallowed by policy (too old)"
 _MEANING: Final[Mapping[int, str]] = {
     400: "refused the request",
     403: "refused the token, or its policy does not allow this",
-    404: "has no such key or mount; run: datavault keys init",
+    404: "has no such key or mount: make it as docs/operations/guide.md shows",
     412: "has not caught up with its replica",
     429: "limits the rate of requests",
     501: "is not initialised",

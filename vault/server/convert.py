@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from google.protobuf import timestamp_pb2
 
-from vault.disclosure import Answer, DisclosedAttribute
 from vault.domain.errors import InvalidArgumentError
 from vault.domain.types import ConsentState, Form, Reason, ValueType
 from vault.domain.values import TypedValue
+from vault.reads import Answer, DisclosedAttribute
 from vault.recording import RecordedAt
 from vault.v1 import consent_service_pb2, data_service_pb2, values_pb2
 

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from vault.disclosure import Read, Released
 from vault.domain.errors import DatavaultError, InvalidArgumentError
 from vault.domain.limits import LIMITS
 from vault.domain.types import Caller
-from vault.intake import AttributeChange, IntakePipeline, Write, Written
+from vault.intake import IntakePipeline
+from vault.reads import Read, Released
 from vault.server.convert import max_form, typed_value
 from vault.server.edge import Edge, stream, unary
 from vault.server.errors import item_error
@@ -18,6 +18,7 @@ from vault.server.metrics import Meter
 from vault.server.worker import ChangeWorker, DisclosureWorker, Outcome
 from vault.v1 import data_service_pb2 as pb
 from vault.v1 import data_service_pb2_grpc, values_pb2
+from vault.writes import AttributeChange, Write, Written
 
 _RESPONSE_BYTES: Final = 1024 * 1024
 _CHUNKS_AHEAD: Final = 2

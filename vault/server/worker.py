@@ -19,7 +19,7 @@ import structlog
 
 from vault.crypto.envelope import DataKey
 from vault.crypto.keyring import Keyring
-from vault.disclosure import Attempt, DisclosurePipeline, MissingKeys, Read, Released
+from vault.disclosure import DisclosurePipeline
 from vault.domain.errors import (
     AuditUnavailableError,
     DatavaultError,
@@ -29,6 +29,7 @@ from vault.domain.errors import (
 )
 from vault.domain.limits import LIMITS
 from vault.domain.protocols import Clock
+from vault.reads import Attempt, MissingKeys, Read, Released
 
 log = structlog.get_logger("datavault.worker")
 

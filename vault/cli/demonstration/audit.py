@@ -19,7 +19,7 @@ def who_read_what(stage: Stage) -> None:
     stage.screen.say(f"{AUDITOR} asks for all records of customer {customer.number}:")
     records = list(client.query_records(customer_number=customer.number))
     stage.screen.table(
-        ["record", "time", "who", "did", "for", "outcome", "given", "denied", "on the basis of"],
+        ["record", "time", "who", "did", "for", "outcome", "what", "on the basis of"],
         [list(_row(record, stage.bases)) for record in records],
     )
     reads = [record for record in records if record.document["action"] == _READ]
@@ -49,17 +49,26 @@ def who_read_what(stage: Stage) -> None:
 
 def _row(record: LogRecord, bases: Mapping[str, str]) -> Iterator[object]:
     document = record.document
-    attributes: dict[str, Any] = document.get("attributes", {})
-    denials = [str(each["reason"]) for each in attributes.values() if "reason" in each]
     yield record.position
-    yield f"{_time(document['time']):%H:%M:%S.%f}"[:-3]
+    yield f"{_time(document['time']):%H:%M:%S}"
     yield document["caller"]
     yield document["action"]
     yield document.get("purpose", "")
     yield document["outcome"]
-    yield len(attributes) - len(denials) or ""
-    yield f"{len(denials)}: {', '.join(sorted(set(denials)))}" if denials else ""
+    yield _what(document)
     yield ", ".join(_bases(record, bases))
+
+
+def _what(document: dict[str, Any]) -> str:
+    """`clear: given-name; mask: email; denied, not-permitted: iban`. An import is told by its size."""
+    attributes: dict[str, dict[str, Any]] = document.get("attributes", {})
+    if document["action"] != _READ:
+        return f"{len(attributes)} attributes" if attributes else ""
+    names: dict[str, list[str]] = {}
+    for name, entry in attributes.items():
+        done = f"denied, {entry['reason']}" if "reason" in entry else entry["act"].removeprefix("read.")
+        names.setdefault(done, []).append(name)
+    return "; ".join(f"{done}: {', '.join(listed)}" for done, listed in sorted(names.items()))
 
 
 def _bases(record: LogRecord, bases: Mapping[str, str]) -> list[str]:

@@ -27,7 +27,10 @@ WANTED: Final = (
     "app-usage",
     "offer-clicks",
 )
-"""What it asks for: attributes that a signal looks at, and two to address the customer."""
+"""What it asks for: what a signal looks at, and a name and an address for the greeting."""
+_RANKED_BY: Final = frozenset(
+    {HOLDINGS, *(signal.attribute for offer in CATALOGUE for signal in offer.signals)}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ def _notes(withheld: Mapping[str, str]) -> Iterator[str]:
     """One line per reason: the reader wants to know what is missing, and what could bring it back."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in withheld.items():
-        by_reason.setdefault(reason, []).append(name)
+        if name in _RANKED_BY:
+            by_reason.setdefault(reason, []).append(name)
     for reason, names in by_reason.items():
         yield f"ranked without {', '.join(names)}: {reason}"

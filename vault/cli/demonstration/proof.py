@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vault.assembly import verify_log
 from vault.audit.verify import VerifyReport
 from vault.cli.demonstration.callers import AUDITOR
 from vault.cli.demonstration.service import DATABASE, ORIGIN
@@ -15,6 +14,7 @@ from vault.cli.demonstration.stage import Stage
 from vault.cli.exits import CommandError
 from vault.client import Checkpoint, Client
 from vault.config import load_settings
+from vault.homes import verify_log
 
 _COPY: Final = "copy.db"
 _FLIPPED: Final = "flipped.db"
@@ -132,7 +132,7 @@ def _show(stage: Stage, report: VerifyReport) -> None:
                 report.size,
                 report.signed_size,
                 report.checkpoints,
-                f"{report.root.hex()[:16]}..." if report.root else "",
+                f"{report.root.hex()[:16]}..." if report.ok else "not that of the records",
                 "verifies" if report.ok else "DOES NOT VERIFY",
             )
         ],

@@ -16,6 +16,8 @@ from vault.cli.output import console, printable
 
 _TICK, _CROSS = "✓", "✗"
 _LEFT: Final = 3
+_CELL: Final = 46
+"""Characters in a line of a cell: so much that a table of three or four columns can be read in a log too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,16 @@ class Screen:
             self._console.print(Text(line), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """A small table."""
-        table = Table(box=box.ASCII2 if self._plain else box.SIMPLE_HEAD, pad_edge=False)
+        """A small table, with air around it."""
+        self._console.print()
+        lines = box.ASCII2 if self._plain else box.SIMPLE_HEAD
+        table = Table(box=lines, show_edge=False, pad_edge=False)
         for column in columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(column, overflow="fold", max_width=_CELL)
         for row in rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
         self._indented(table)
+        self._console.print()
 
     def check(self, check: Check) -> None:
         """A tick or a cross."""

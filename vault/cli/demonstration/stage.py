@@ -1,7 +1,6 @@
 """Where the story is told: who is there, how one asks, and what was answered so far."""
 
 import datetime
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,16 +48,14 @@ class Stage:
     def ask(self, caller: str, customer: Customer, purpose: str, attributes: Sequence[str]) -> Disclosure:
         """Read, and show what was asked and what came back. Raises DatavaultClientError."""
         self.screen.say(f"{caller} asks for {purpose}, customer {customer.number} ({customer.name}):")
-        began = time.monotonic()
         answer = self.clients[caller].read_attributes(customer.number, purpose=purpose, attributes=attributes)
-        milliseconds = (time.monotonic() - began) * 1_000
         outcome = _outcome(answer, attributes)
         self.asked.append(Asked(answer.record_id, answer.position, caller, purpose, outcome, customer.number))
         self.screen.table(
             ["attribute", "in the vault", "came back", "as"],
             [list(_row(name, customer, answer)) for name in attributes],
         )
-        self.screen.say(f"answered in {milliseconds:.1f} ms, record {answer.record_id}", "dim")
+        self.screen.say(f"on record at {answer.position}: {answer.record_id}", "dim")
         return answer
 
     def ranking(self, ranking: Ranking) -> None:
@@ -94,9 +91,9 @@ def show(value: PyValue | None) -> str:
     if isinstance(value, bytes):
         return f"{value[:_SHORT_BYTES].hex()}... ({len(value)} bytes)"
     if isinstance(value, list):
-        return ", ".join(sorted(products_of(value)))
+        return ", ".join(sorted(products_of(value))) or "none"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {count}" for name, count in value.items())
+        return ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
     if isinstance(value, datetime.datetime):
         return value.isoformat(sep=" ", timespec="minutes")
     return str(value)

@@ -12,6 +12,7 @@ from vault.policy.problems import Problems
 from vault.policy.yamlfile import Where
 
 _MOST_NAMED: Final = 20
+_DELIMITERS: Final = ",;\t|"
 
 
 def check_map(found: MapFile, table: Table, attributes: Mapping[str, Attribute]) -> None:
@@ -29,14 +30,24 @@ def check_map(found: MapFile, table: Table, attributes: Mapping[str, Attribute])
             )
             continue
         _check_conversion(problems, found, source, attributes[name])
-    if len(problems) and looks_like_data(table.columns) and not found.map.file.columns:
-        problems = Problems()
-        problems.add(
-            found.document.path,
-            found.document.key("file"),
-            "the first line of the file looks like data: give its columns names by `file: {columns: [...]}`",
-        )
+    if len(problems) and table.fixed and not found.map.file.columns:
+        problems = _without_values(problems, found, table.columns)
     raise_problems(problems)
+
+
+def _without_values(problems: Problems, found: MapFile, columns: tuple[str, ...]) -> Problems:
+    """The problems, or one instead of all where the names of columns may be the values of a first row."""
+    uncut = len(columns) == 1 and any(delimiter in columns[0] for delimiter in _DELIMITERS)
+    if not uncut and not looks_like_data(columns):
+        return problems
+    instead = Problems()
+    message = (
+        f"the header is one column: is {found.map.file.delimiter!r} the right delimiter?"
+        if uncut
+        else "the first line of the file looks like data: name its columns by `file: {columns: [...]}`"
+    )
+    instead.add(found.document.path, found.document.key("file"), message)
+    return instead
 
 
 def _check_columns(problems: Problems, found: MapFile, table: Table) -> None:

@@ -13,8 +13,8 @@ from vault.cli.importing.columns import Column, sample
 from vault.cli.importing.guess import Guess, guess_attributes, guess_customer_number
 from vault.cli.importing.mapping import FileFormat
 from vault.cli.importing.readers import open_table
-from vault.cli.importing.sniff import sniff
 from vault.cli.importing.rows import looks_like_data
+from vault.cli.importing.sniff import sniff
 from vault.domain.types import NAME, Attribute, ValueType
 
 _PLAIN: Final = re.compile(r"[A-Za-z_%][A-Za-z0-9_ .%/-]*[A-Za-z0-9_%]|[A-Za-z_]")

@@ -12,7 +12,7 @@ Cells = Mapping[str, str | None]
 """Column -> text, None where the file has no value at all. Numbers, dates and objects are text too."""
 
 
-_LIKE_DATA: Final = re.compile(r"[-+]?[0-9][0-9.,:/ T+-]*|[^@\s]+@[^@\s]+|[\"'].*")
+_LIKE_DATA: Final = re.compile(r"[-+]?[0-9][0-9.,:/ T+-]*|[^@\s]+@[^@\s]+")
 
 
 def looks_like_data(columns: Iterable[str]) -> bool:
