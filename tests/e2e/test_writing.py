@@ -11,7 +11,6 @@ from tests.support import wire
 from tests.support.service import RunningService
 from vault.client import Aborted, AlreadyExists, DenialReason, Form, Json
 from vault.client.values import to_value
-from vault.v1 import data_service_pb2 as data
 from vault.v1 import values_pb2
 
 
@@ -271,22 +270,6 @@ def test_the_answer_to_a_write_holds_no_value(service: RunningService) -> None:
     request = wire.write_request(service.customer(), {"email": "a@b.example"})
     answer = wire.data_stub(service.channel("importer")).WriteAttributes(request, timeout=20)
     assert b"a@b.example" not in answer.SerializeToString()
-
-
-def test_an_answer_of_more_than_4_mib_is_refused_before_it_is_released(service: RunningService) -> None:
-    """OUT_OF_RANGE instead of an answer that the transport would break off, and the record says error.
-
-    No customer of the default policies reaches the limit; a batch chunk of many does, and is cut instead.
-    """
-    number = service.customer()
-    write(service, number, {"long-note": "x" * 65_536})
-    chunk = data.BatchReadAttributesRequest(
-        customer_numbers=[number] * 100, purpose="subject-rights", attributes=["long-note"]
-    )
-    stub = wire.data_stub(service.channel("privacy-office"))
-    sizes = [each.ByteSize() for each in stub.BatchReadAttributes(iter([chunk]), timeout=30)]
-    assert sum(sizes) > 6 * 1024 * 1024
-    assert max(sizes) < 4 * 1024 * 1024
 
 
 def test_a_value_of_every_kind_is_read_in_the_kind_it_was_written(service: RunningService) -> None:

@@ -41,7 +41,7 @@ def crash(folder: Path, *arguments: object, acknowledgements: int | None = None)
 
 
 def assert_survived(log: Log, acknowledged: list[int]) -> None:
-    stored = dict(log.sql('SELECT "index", entry FROM log_entry'))  # type: ignore[arg-type]
+    stored = {row[0]: row[1] for row in log.sql('SELECT "index", entry FROM log_entry')}
     assert len(stored) % GROUP == 0
     for index in acknowledged:
         assert stored[index] == encoded(make_record(index)).entry

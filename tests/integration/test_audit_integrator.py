@@ -243,6 +243,32 @@ def test_integrators_at_once_do_no_harm(tmp_path: Path) -> None:
     assert_whole(log, 2_000)
 
 
+def test_integrator_that_was_overtaken_changes_nothing(tmp_path: Path) -> None:
+    """An integrator that another one overtook between reading and writing never puts an older tile back."""
+    log = Log(tmp_path)
+    log.append(3)
+    overtake = [log]
+
+    class Overtaken(Saboteur):
+        def step(self) -> None:
+            pass
+
+        @contextmanager
+        def write(self) -> Iterator[Connection]:
+            if overtake:
+                overtake.pop().grow(4)
+            with super().write() as connection:
+                yield connection
+
+    slow = Overtaken(log, 0)
+    integrator = Integrator(slow, log.id, slow, log.clock, slow)
+    with pytest.raises(AuditUnavailableError, match="another integrator"):
+        integrator.run_once()
+    assert_whole(log, 7)
+    integrator.run_once()
+    assert_whole(log, 7)
+
+
 def test_thread_signs_what_was_notified_and_stops(tmp_path: Path) -> None:
     """The thread wakes on notify and signs; stop makes a last pass, so nothing is left unsigned."""
     log = Log(tmp_path)

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.support.client import KINDS, Authority, Bank, client_of, fail, running_bank
+from tests.support.client import KINDS, Authority, Bank, client_of, fail, packed_status, running_bank
 from vault.client import (
     Aborted,
     AlreadyExists,
@@ -111,7 +111,8 @@ def test_details_that_contradict_the_status_are_ignored(kind: str, bank: Bank) -
     """Details for another code than that of the call are not believed."""
 
     def contradict(_request: Any, context: Any) -> None:
-        context.set_trailing_metadata((("grpc-status-details-bin", b"\x08\x05"),))
+        details = packed_status(grpc.StatusCode.ABORTED, "VERSION_MISMATCH")
+        context.set_trailing_metadata((("grpc-status-details-bin", details),))
         context.abort(grpc.StatusCode.NOT_FOUND, "gone")
 
     bank.script.on("GetCheckpoint", contradict)

@@ -145,7 +145,7 @@ def test_edges_of_consistency_are_strict() -> None:
         (1, one, 2, naive_root(LEAVES[:2]), []),
     ):
         with pytest.raises(IntegrityError):
-            verify_consistency(*arguments)  # type: ignore[arg-type]
+            verify_consistency(*arguments)
 
 
 @pytest.mark.parametrize("index", [-1, 5, 6])

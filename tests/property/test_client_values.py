@@ -134,7 +134,7 @@ def test_a_timestamp_of_a_wrong_server_is_a_moment_or_an_error(seconds: int, nan
         Json(7),  # type: ignore[arg-type]  # what untyped callers can do
         data.WriteAttributesRequest(),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_no_attribute_can_hold_is_refused_without_quoting_it(value: Any) -> None:
     """A value outside of the table raises InvalidArgument that names the field."""

@@ -242,6 +242,14 @@ def abort(
     context.abort_with_status(rpc_status.to_status(status))
 
 
+def packed_status(code: grpc.StatusCode, reason: str) -> bytes:
+    """The bytes of a google.rpc.Status with this reason, as they stand in the trailing metadata."""
+    info = error_details_pb2.ErrorInfo(reason=reason, domain="datavault")
+    status = status_pb2.Status(code=code.value[0], message="", details=[_packed(info)])
+    encoded: bytes = status.SerializeToString()
+    return encoded
+
+
 def _packed(detail: Any) -> AnyMessage:
     packed = AnyMessage()
     packed.Pack(detail)

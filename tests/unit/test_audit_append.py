@@ -123,7 +123,7 @@ def test_writers_at_once_give_one_gapless_sequence(log: Log) -> None:
                 indices = log.appender.append(connection, records(number, 2))
             taken.extend(indices)
 
-    in_threads(*(lambda first=first: writer(first) for first in (0, 1_000, 2_000)))  # type: ignore[misc]
+    in_threads(*(lambda first=first: writer(first) for first in (0, 1_000, 2_000)))
     assert sorted(taken) == list(range(120))
     stored = log.sql('SELECT "index" FROM log_entry ORDER BY "index"')
     assert [index for (index,) in stored] == list(range(120))

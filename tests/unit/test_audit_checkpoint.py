@@ -1,6 +1,7 @@
 """Checkpoints, verifier keys and receipts are decoded strictly."""
 
 import base64
+import string
 
 import pytest
 
@@ -45,6 +46,16 @@ def test_every_flipped_bit_of_a_checkpoint_is_noticed() -> None:
         flipped[position // 8] ^= 1 << position % 8
         with pytest.raises(IntegrityError):
             parse_and_verify(flipped.decode("utf-8", "surrogateescape"), vkey_of())
+
+
+def test_spare_bits_of_a_signature_are_noticed() -> None:
+    """Base64 that decodes to the same signature by other characters is refused."""
+    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
+    assert NOTE.endswith("=\n")
+    last = alphabet.index(NOTE[-3])
+    for spare in range(1, 4):
+        with pytest.raises(IntegrityError):
+            parse_and_verify(NOTE[:-3] + alphabet[last ^ spare] + "=\n", vkey_of())
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,22 @@ def test_of_writers_at_once_one_wins(tmp_path: Path) -> None:
             refused.append(content)
 
     contents = [b"a" * 5_000, b"b" * 5_000]
-    in_threads(*(lambda content=content: put(content) for content in contents))  # type: ignore[misc]
+    in_threads(*(lambda content=content: put(content) for content in contents))
     assert len(refused) == 1
     assert FolderStore(tmp_path).get(PATH) in set(contents) - set(refused)
     assert os.listdir((tmp_path / PATH).parent) == [Path(PATH).name]
+
+
+def test_entry_that_appears_meanwhile_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer's entry that appears just before ours is linked stays, and ours is refused."""
+    target = tmp_path / PATH
+    target.parent.mkdir(parents=True)
+    monkeypatch.setattr("vault.audit.outside.os.fsync", lambda _: target.write_bytes(b"first"))
+    with pytest.raises(IntegrityError):
+        FolderStore(tmp_path).put(PATH, b"second")
+    assert target.read_bytes() == b"first"
 
 
 def test_order_is_by_number_and_strangers_are_not_entries(tmp_path: Path) -> None:

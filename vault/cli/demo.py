@@ -15,7 +15,7 @@ from vault.cli.policies import policies_option
     show_default=True,
     help="How many customers to make up.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same people.")
+@click.option("--seed", type=int, default=13, show_default=True, help="The same seed gives the same people.")
 @click.option("--keep", is_flag=True, help="Leave the home folder there: database, logs, certificates.")
 @click.option(
     "--keys",

@@ -7,8 +7,11 @@ anything of is hidden whole.
 
 import struct
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Final
 
 from vault.domain.errors import IntegrityError
@@ -111,13 +114,16 @@ def _groups(_: ValueType, parameters: _Parameters, value: Value) -> str:
 
 def _bands(_: ValueType, parameters: _Parameters, value: Value) -> str:
     """`<0`, `20000-40000` (the upper bound is outside), `>=80000`; bounds as the policy spells them."""
-    number = _exact(value)
     bounds: tuple[str, ...] = parameters["bands"]
-    below = [place for place, bound in enumerate(bounds) if number >= Fraction(bound)]
-    if not below:
+    place = bisect_right(_numbers(bounds), _exact(value)) - 1
+    if place < 0:
         return f"<{bounds[0]}"
-    place = below[-1]
     return f">={bounds[place]}" if place == len(bounds) - 1 else f"{bounds[place]}-{bounds[place + 1]}"
+
+
+@lru_cache(maxsize=1_024)
+def _numbers(bounds: tuple[str, ...]) -> tuple[Decimal, ...]:
+    return tuple(Decimal(bound) for bound in bounds)
 
 
 def _width(_: ValueType, parameters: _Parameters, value: Value) -> str:
@@ -125,7 +131,8 @@ def _width(_: ValueType, parameters: _Parameters, value: Value) -> str:
     text: str = parameters["width"]
     places = len(text.partition(".")[2])
     step = int(text.replace(".", ""))
-    scaled = _exact(value) * 10**places
+    # a fraction: dividing a Decimal would round to the digits of its context
+    scaled = Fraction(_exact(value)) * 10**places
     low = scaled // step * step
     return f"{_plain(low, places)}-{_plain(low + step, places)}"
 
@@ -137,14 +144,19 @@ def _plain(scaled: int, places: int) -> str:
     return f"-{text}" if scaled < 0 else text
 
 
-def _exact(value: Value) -> Fraction:
-    """Raises: IntegrityError: text that is no number, or a double that is not finite."""
-    if isinstance(value, bytes):
-        raise IntegrityError(_WRONG_TYPE)
+def _exact(value: Value) -> Decimal:
+    """The number as it is: Decimal takes integers, doubles and digits without rounding.
+
+    Raises:
+        IntegrityError: text that is no number, or a double that is not finite.
+    """
     try:
-        return Fraction(value)
-    except (ValueError, OverflowError, ZeroDivisionError):
-        raise IntegrityError(_WRONG_TYPE) from None
+        number = Decimal(value) if isinstance(value, str | int | float) else None
+    except InvalidOperation:
+        number = None
+    if number is None or not number.is_finite():
+        raise IntegrityError(_WRONG_TYPE)
+    return number
 
 
 def _calendar(kind: ValueType, parameters: _Parameters, value: Value) -> str:

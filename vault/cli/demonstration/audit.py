@@ -19,7 +19,7 @@ def who_read_what(stage: Stage) -> None:
     stage.screen.say(f"{AUDITOR} asks for all records of customer {customer.number}:")
     records = list(client.query_records(customer_number=customer.number))
     stage.screen.table(
-        ["record", "time", "who", "did", "for", "outcome", "what", "on the basis of"],
+        ["record", "who, and why", "what", "on the basis of"],
         [list(_row(record, stage.bases)) for record in records],
     )
     reads = [record for record in records if record.document["action"] == _READ]
@@ -49,26 +49,22 @@ def who_read_what(stage: Stage) -> None:
 
 def _row(record: LogRecord, bases: Mapping[str, str]) -> Iterator[object]:
     document = record.document
-    yield record.position
-    yield f"{_time(document['time']):%H:%M:%S}"
-    yield document["caller"]
-    yield document["action"]
-    yield document.get("purpose", "")
-    yield document["outcome"]
-    yield _what(document)
-    yield ", ".join(_bases(record, bases))
+    yield record.position, f"{_time(document['time']):%H:%M:%S}"
+    yield document["caller"], document["action"], document.get("purpose", "")
+    yield document["outcome"], *_what(document)
+    yield tuple(_bases(record, bases))
 
 
-def _what(document: dict[str, Any]) -> str:
-    """`clear: given-name; mask: email; denied, not-permitted: iban`. An import is told by its size."""
+def _what(document: dict[str, Any]) -> Iterator[str]:
+    """Lines such as `mask: email` and `denied, not-permitted: iban`. An import is told by its size."""
     attributes: dict[str, dict[str, Any]] = document.get("attributes", {})
     if document["action"] != _READ:
-        return f"{len(attributes)} attributes" if attributes else ""
+        return iter([f"{len(attributes)} attributes"] if attributes else [])
     names: dict[str, list[str]] = {}
     for name, entry in attributes.items():
         done = f"denied, {entry['reason']}" if "reason" in entry else entry["act"].removeprefix("read.")
         names.setdefault(done, []).append(name)
-    return "; ".join(f"{done}: {', '.join(listed)}" for done, listed in sorted(names.items()))
+    return (f"{done}: {', '.join(listed)}" for done, listed in sorted(names.items()))
 
 
 def _bases(record: LogRecord, bases: Mapping[str, str]) -> list[str]:

@@ -63,20 +63,20 @@ class Customer:
 
 
 def make_customers(count: int, seed: int, today: datetime.datetime) -> list[Customer]:
-    """`count` customers; the first two live in the EU, where offers need consent. `today` has a time zone."""
+    """`count` customers; a larger count begins with the same ones. The first two live in the EU, where offers need consent.
+
+    `today` has a time zone.
+    """
     chance = random.Random(seed)  # noqa: S311 - people are made up, nothing is secret
     fakers = {country.locale: Faker(country.locale) for country in COUNTRIES}
     for locale, faker in fakers.items():
         faker.seed_instance(f"{seed} {locale}")
-    countries = [*COUNTRIES[:2], *chance.choices(COUNTRIES, _SHARES, k=max(count - 2, 0))]
-    return [
-        Customer(
-            f"C-{FIRST_NUMBER + place}",
-            country,
-            _values(country, fakers[country.locale], chance, today),
-        )
-        for place, country in enumerate(countries[:count])
-    ]
+    customers = []
+    for place in range(count):
+        country = COUNTRIES[place] if place < 2 else chance.choices(COUNTRIES, _SHARES)[0]
+        values = _values(country, fakers[country.locale], chance, today)
+        customers.append(Customer(f"C-{FIRST_NUMBER + place}", country, values))
+    return customers
 
 
 def _values(

@@ -61,14 +61,14 @@ class Screen:
             self._console.print(Text(line), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """A small table, with air around it."""
+        """A small table, with air around it. A tuple in a cell is shown line by line."""
         self._console.print()
         lines = box.ASCII2 if self._plain else box.SIMPLE_HEAD
         table = Table(box=lines, show_edge=False, pad_edge=False)
         for column in columns:
             table.add_column(column, overflow="fold", max_width=_CELL)
         for row in rows:
-            table.add_row(*(Text(printable(cell)) for cell in row))
+            table.add_row(*map(_cell, row))
         self._indented(table)
         self._console.print()
 
@@ -84,6 +84,11 @@ class Screen:
 
     def _indented(self, what: RenderableType) -> None:
         self._console.print(Padding.indent(what, _LEFT))
+
+
+def _cell(content: object) -> Text:
+    lines = content if isinstance(content, tuple) else (content,)
+    return Text("\n".join(map(printable, lines)))
 
 
 def _can_show(text: str, encoding: str) -> bool:

@@ -93,7 +93,7 @@ def show(value: PyValue | None) -> str:
     if isinstance(value, list):
         return ", ".join(sorted(products_of(value))) or "none"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
+        return ", ".join(f"{name} {count}" for name, count in sorted(value.items())) or "none"
     if isinstance(value, datetime.datetime):
         return value.isoformat(sep=" ", timespec="minutes")
     return str(value)
