@@ -99,7 +99,7 @@ class _Item(Generic[M]):
         self.message: M | None = None
         self.record: Record | None = None
         self.error: DatavaultError | None = None
-        self.missing: dict[bytes, tuple[KeyScope, WrappedKey]] = {}
+        self.missing: dict[WrappedKey, tuple[KeyScope, WrappedKey]] = {}
 
 
 class DisclosurePipeline(Generic[M]):
@@ -259,13 +259,13 @@ class DisclosurePipeline(Generic[M]):
         if wrapped is None:
             raise IntegrityError("no key of this subject has the id that the value names")
         scope = KeyScope(item.read.caller.tenant, snapshot.subject.id, wrapped.key_class)
-        fetched = item.attempt.keys.get(wrapped.wrapped) or self._keyring.cached(scope, wrapped)
+        fetched = item.attempt.keys.get(wrapped) or self._keyring.cached(scope, wrapped)
         if isinstance(fetched, IntegrityError):
             raise fetched
         if isinstance(fetched, DatavaultError):
             return None
         if fetched is None:
-            item.missing[wrapped.wrapped] = (scope, wrapped)
+            item.missing[wrapped] = (scope, wrapped)
         return fetched
 
     def _reveal(

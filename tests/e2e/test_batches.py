@@ -1,6 +1,8 @@
 """Batches: results in order, an error per item, chunks that are cut, streams that end early."""
 
+import queue
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -169,8 +171,6 @@ class _Held:
     """A stream that was answered once and stays open."""
 
     def __init__(self, stub: Any, first: Any) -> None:
-        import queue
-
         self._requests: queue.Queue[Any] = queue.Queue()
         self._requests.put(first)
         self._call = stub.BatchReadAttributes(iter(self._requests.get, None), timeout=60)
@@ -280,8 +280,6 @@ def test_a_batch_that_is_sent_again_changes_nothing(service: RunningService) -> 
 
 def test_two_tasks_that_write_one_customer_do_not_lose_a_version(service: RunningService) -> None:
     """Concurrent streams of one customer: every version from 1 on was given exactly once."""
-    from concurrent.futures import ThreadPoolExecutor
-
     number = service.customer()
 
     def go(_: int) -> list[int]:

@@ -16,8 +16,8 @@ from vault.v1 import data_service_pb2_grpc
 
 
 class Writes(data_service_pb2_grpc.DataServiceServicer):
-    """`BatchWriteAttributes`. Once `abort_after` items are written it is UNAVAILABLE; after `pause_after` items
-    it sets `paused` and takes no more until `go_on` is set."""
+    """`BatchWriteAttributes`. Once `abort_after` items are written it is UNAVAILABLE; after `pause_after`
+    items it sets `paused` and takes no more until `go_on` is set."""
 
     def __init__(self) -> None:
         self.written: list[data.WriteAttributesRequest] = []

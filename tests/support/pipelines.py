@@ -21,7 +21,7 @@ from vault.crypto.envelope import DataKey
 from vault.disclosure import Attempt, MissingKeys, Read, Released
 from vault.domain.errors import DatavaultError
 from vault.domain.protocols import Clock
-from vault.domain.types import Caller, ConsentState, Form
+from vault.domain.types import Caller, ConsentState, Form, WrappedKey
 from vault.domain.values import TypedValue, Value
 from vault.intake import AttributeChange, Write, Written
 from vault.rights import ConsentOutcome, ConsentWrite
@@ -182,9 +182,9 @@ class House:
         self.pipelines.integrator.run_once()
         return verify_log(self.rooms.database.path, self.rooms.provider)
 
-    def _keys(self, missing: MissingKeys) -> dict[bytes, DataKey | DatavaultError]:
+    def _keys(self, missing: MissingKeys) -> dict[WrappedKey, DataKey | DatavaultError]:
         fetched = self.pipelines.keyring.unwrap(missing.requests)
-        return {wrapped.wrapped: key for (_, wrapped), key in zip(missing.requests, fetched, strict=True)}
+        return {wrapped: key for (_, wrapped), key in zip(missing.requests, fetched, strict=True)}
 
 
 @contextlib.contextmanager

@@ -62,7 +62,10 @@ def test_entry_that_appears_meanwhile_is_not_overwritten(
     """Another writer's entry that appears just before ours is linked stays, and ours is refused."""
     target = tmp_path / PATH
     target.parent.mkdir(parents=True)
-    monkeypatch.setattr("vault.audit.outside.os.fsync", lambda _: target.write_bytes(b"first"))
+    others = [b"first"]
+    monkeypatch.setattr(
+        "vault.audit.outside.os.fsync", lambda _: target.write_bytes(others.pop()) if others else None
+    )
     with pytest.raises(IntegrityError):
         FolderStore(tmp_path).put(PATH, b"second")
     assert target.read_bytes() == b"first"

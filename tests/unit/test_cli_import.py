@@ -103,7 +103,7 @@ def test_bad_rows_are_reported_and_kept_and_the_rest_goes_in(tmp_path: Path) -> 
     assert result.exit_code == 1
     assert desk.vault.writes == ["C9", "C5"]
     assert (tmp_path / "customers.rejects.csv").read_text() == HEADER + "\n".join(bad) + "\n"
-    assert report(tmp_path / "customers.rejects.report.jsonl") == [
+    assert report(tmp_path / "customers.rejects.csv.report.jsonl") == [
         {"row": 2, "line": 3, "column": "born", "reason": "must be a calendar date as %Y%m%d"},
         {"row": 3, "line": 4, "column": "", "reason": "has 2 values, the header has 4 columns"},
         {
@@ -322,7 +322,7 @@ def test_bad_consents_are_rejected_like_rows(desk: Desk) -> None:
     )
     assert desk.run("--consents", consents).exit_code == 1
     assert [
-        (each["row"], each["column"]) for each in report(desk.folder / "consents.rejects.report.jsonl")
+        (each["row"], each["column"]) for each in report(desk.folder / "consents.rejects.csv.report.jsonl")
     ] == [
         (1, "purpose"),
         (2, "state"),
@@ -355,3 +355,13 @@ def test_a_consents_file_with_an_unknown_column_is_refused(desk: Desk) -> None:
     assert result.exit_code == 1
     assert "unknown column 'purpos' (did you mean 'purpose'?)" in result.stderr
     assert desk.vault.writes == []
+
+
+@pytest.mark.parametrize("option", ["--rejects", "--journal"])
+def test_what_is_read_is_never_written(desk: Desk, option: str) -> None:
+    """A slip of the hand must not cost the customers' file."""
+    before = desk.file.read_bytes()
+    for more in ([], ["--dry-run"]):
+        result = desk.run(option, desk.file, *more)
+        assert result.exit_code == 2
+    assert desk.file.read_bytes() == before

@@ -93,7 +93,9 @@ def test_two_imports_of_one_file_at_once_are_refused(tmp_path: Path) -> None:
         Journal(tmp_path / "j")
 
 
-@pytest.mark.parametrize("content", ["[1]\n", '{"v": 2, "import": "x"}\n', '{"import": "x"}\n'])
+@pytest.mark.parametrize(
+    "content", ["[1]\n", "a;b\n1;2\n", '{"a": 1}\n', '{"v": 2, "import": "x"}\n', '{"import": "x"}\n']
+)
 def test_what_is_no_journal_is_not_taken_for_one(tmp_path: Path, content: str) -> None:
     """The file may be anything that has this name."""
     path = tmp_path / "j"

@@ -1,19 +1,16 @@
 """`datavault policy`: a security team's tools, over a folder or, for `explain`, over the live policies."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from vault.cli.connection import Connector, client_options
 from vault.cli.exits import ExitCode
-from vault.cli.output import JSON, output_option, print_json, print_table, printable
+from vault.cli.output import JSON, output_option, print_json, printable
 from vault.cli.policies import folder as folder_in_force
 from vault.cli.policies import load
-
-if TYPE_CHECKING:
-    from vault.policy.check import CheckReport
-    from vault.policy.testing_cases import TestResult
+from vault.cli.policy_report import print_report, report_document, test_document
 
 _FORMS: Final = ("exists", "pseudonymise", "generalise", "mask", "clear")
 _FOLDER: Final = click.argument("folder", required=False, type=click.Path(path_type=Path))
@@ -41,9 +38,9 @@ def check(folder: Path | None, output: str) -> ExitCode:
     path = folder_in_force(folder)
     report = check_folder(path)
     if output == JSON:
-        print_json(_report(path, report))
+        print_json(report_document(path, report))
     else:
-        _print_report(path, report)
+        print_report(path, report)
     if report.problems or report.differences:
         return ExitCode.POLICY_DOES_NOT_COMPILE
     if report.failed:
@@ -72,7 +69,7 @@ def test(folder: Path | None, junit: Path | None, output: str) -> ExitCode:
         write_junit(junit, results)
     failed = [result for result in results if not result.passed]
     if output == JSON:
-        print_json({"bundle_hash": bundle.hash, "tests": [_test(result) for result in results]})
+        print_json({"bundle_hash": bundle.hash, "tests": [test_document(result) for result in results]})
     else:
         for result in failed:
             click.echo(str(result.problem()))
@@ -181,80 +178,3 @@ def _explain_live(
         for each in found.explanations
     ]
     return {"bundle_hash": found.bundle_hash, "explanations": explanations}
-
-
-def _print_report(path: Path, report: "CheckReport") -> None:
-    for problem in report.problems:
-        click.echo(f"{path}/{problem}")
-    for difference in report.differences:
-        click.echo(f"engines differ: {difference}")
-    for result in report.failed:
-        click.echo(f"{path}/{result.problem()}")
-    for finding in report.findings:
-        if finding.serious or not finding.justification:
-            click.echo(f"{path}/{finding}")
-    if report.bundle is None:
-        click.echo(f"{len(report.problems)} problems: the folder is refused as a whole", err=True)
-        return
-    print_table(
-        ["checked", "result"],
-        [
-            ("bundle", report.bundle.hash),
-            ("rules", len(report.bundle.rules)),
-            ("attributes", len(report.bundle.attributes)),
-            ("purposes", len(report.bundle.purposes)),
-            ("callers", len(report.bundle.callers)),
-            ("engines", f"{len(report.differences)} differences" if report.differences else "agree"),
-            ("tests", f"{len(report.tests) - len(report.failed)} of {len(report.tests)} expectations hold"),
-            ("findings", _findings(report)),
-        ],
-    )
-
-
-def _findings(report: "CheckReport") -> str:
-    justified = sum(bool(finding.justification) for finding in report.findings)
-    serious = sum(finding.serious for finding in report.findings)
-    return f"{len(report.findings)}, of them {justified} justified, {serious} that need a justification"
-
-
-def _report(path: Path, report: "CheckReport") -> dict[str, Any]:
-    return {
-        "folder": str(path),
-        "bundle_hash": report.bundle.hash if report.bundle else "",
-        "good": report.good,
-        "problems": [
-            {
-                "path": each.path,
-                "line": each.line,
-                "column": each.column,
-                "message": each.message,
-                "suggestion": each.suggestion,
-            }
-            for each in report.problems
-        ],
-        "differences": [str(each) for each in report.differences],
-        "findings": [
-            {
-                "kind": each.kind,
-                "rule": each.rule,
-                "line": each.line,
-                "message": each.message,
-                "justification": each.justification,
-                "serious": each.serious,
-            }
-            for each in report.findings
-        ],
-        "tests": [_test(result) for result in report.tests],
-    }
-
-
-def _test(result: "TestResult") -> dict[str, Any]:
-    return {
-        "name": result.name,
-        "attribute": result.attribute,
-        "expected": result.expected,
-        "got": result.got,
-        "passed": result.passed,
-        "path": result.path,
-        "line": result.line,
-    }

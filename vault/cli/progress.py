@@ -25,6 +25,7 @@ class Progress:
         self._fraction = fraction
         self._quiet = quiet
         self._shown = 0
+        self._last = (0, 0)
         self._bar: Any = None
         self._task: Any = None
 
@@ -33,9 +34,10 @@ class Progress:
         if rejected is not None:
             self._show(rejected)
         settled = totals.sent + totals.earlier + totals.rejected or totals.read
+        self._last = (settled, totals.rejected)
         if self._bar is not None:
             if settled % _BAR_EVERY_ROWS == 0:
-                self._update(settled, totals.rejected)
+                self._update()
         elif not self._quiet and settled % _LINE_EVERY_ROWS == 0:
             click.echo(f"{self._name}: {settled} rows, {totals.rejected} rejected", err=True)
 
@@ -62,9 +64,11 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
+            self._update()
             self._bar.stop()
 
-    def _update(self, settled: int, rejected: int) -> None:
+    def _update(self) -> None:
+        settled, rejected = self._last
         elapsed = self._bar.tasks[0].elapsed or 0.0
         rate = round(settled / elapsed) if elapsed else 0
         self._bar.update(self._task, completed=self._fraction(), rows=settled, rate=rate, rejected=rejected)

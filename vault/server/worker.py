@@ -230,7 +230,7 @@ class DisclosureWorker:
         except Exception as error:
             log.error("unwrap_fault", kind=type(error).__name__)
             fetched = [KeysUnavailableError("the key provider failed")] * len(missing.requests)
-        keys = {wrapped.wrapped: key for (_, wrapped), key in zip(missing.requests, fetched, strict=True)}
+        keys = {wrapped: key for (_, wrapped), key in zip(missing.requests, fetched, strict=True)}
         waiting.attempt = Attempt(waiting.attempt.read, {**waiting.attempt.keys, **keys})
         self._single.append(waiting)
         self._wake.set()

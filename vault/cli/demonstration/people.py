@@ -63,9 +63,9 @@ class Customer:
 
 
 def make_customers(count: int, seed: int, today: datetime.datetime) -> list[Customer]:
-    """`count` customers; a larger count begins with the same ones. The first two live in the EU, where offers need consent.
+    """`count` customers; a larger count begins with the same ones. `today` has a time zone.
 
-    `today` has a time zone.
+    The first two live in the EU, where offers need consent.
     """
     chance = random.Random(seed)  # noqa: S311 - people are made up, nothing is secret
     fakers = {country.locale: Faker(country.locale) for country in COUNTRIES}

@@ -63,12 +63,14 @@ class Screen:
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """A small table, with air around it. A tuple in a cell is shown line by line."""
         self._console.print()
+        cells = [[_cell(content) for content in row] for row in rows]
+        high = any("\n" in cell.plain for row in cells for cell in row)
         lines = box.ASCII2 if self._plain else box.SIMPLE_HEAD
-        table = Table(box=lines, show_edge=False, pad_edge=False)
+        table = Table(box=lines, show_edge=False, pad_edge=False, leading=int(high))
         for column in columns:
             table.add_column(column, overflow="fold", max_width=_CELL)
-        for row in rows:
-            table.add_row(*map(_cell, row))
+        for row in cells:
+            table.add_row(*row)
         self._indented(table)
         self._console.print()
 

@@ -23,7 +23,9 @@ def open_private(path: Path, flags: int) -> int:
         )
         os.fchmod(descriptor, 0o600)
     except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from None
+        raise ConfigurationError(
+            f"{path}: cannot be written: {error.strerror} (--journal and --rejects name other places)"
+        ) from None
     return descriptor
 
 

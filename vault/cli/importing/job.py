@@ -58,7 +58,9 @@ def dry_run_of(job: Job, bundle: "Bundle") -> Summary:
     Raises:
         MapError: the map is wrong, or does not fit the file or the policies.
         ReadError: the file cannot be read.
+        CommandError: one file is named for two things.
     """
+    _refuse_overwriting(job)
     parts = {}
     with _attributes(job, bundle) as (table, plan):
         rejects = Rejects(job.rejects, table)
@@ -81,9 +83,10 @@ def import_of(job: Job, bundle: "Bundle", connector: "Connector") -> Summary:
         MapError, ReadError: as `dry_run_of`.
         ConfigurationError: journal or rejects cannot be written, or another import of the file is running.
         ImportStoppedError, DatavaultClientError: the server does not take the rows.
-        CommandError: the file changed meanwhile.
+        CommandError: one file is named for two things, or the file changed meanwhile.
     """
-    with _attributes(job, bundle):  # 1
+    _refuse_overwriting(job)  # 1
+    with _attributes(job, bundle):
         before = _state(job.file)
     if job.consents is not None:
         with _consents(job.consents, bundle):
@@ -132,6 +135,16 @@ class _Part:
             transfer = Transfer(self.name, self.journal, self.section, rejects, shown.watch)
             totals = transfer.run(table, convert, send)
         return part_of(totals, omitted, *rejects.names)
+
+
+def _refuse_overwriting(job: Job) -> None:
+    """What is written must be none of what is read."""
+    read = [path.resolve() for path in (job.file, job.map, job.consents) if path is not None]
+    for path in (job.rejects, job.journal):
+        if path is not None and path.resolve() in read:
+            raise CommandError(
+                f"{path}: is read by this import, so it cannot be written", code=ExitCode.USAGE
+            )
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from vault.domain.protocols import Randomness
 _ACKNOWLEDGED_AT_ONCE: Final = 100
 _VERSION: Final = 1
 _ID_BYTES: Final = 12
+_KINDS: Final = frozenset({"import", "acknowledged", "refused", "finished"})
 
 
 @dataclass(slots=True)
@@ -120,7 +121,7 @@ class Journal:
         whole, _, torn = bytes(content).rpartition(b"\n")
         if torn:
             # A crash tore the last line. End it, so that the next entry begins on a line of its own.
-            os.write(self._descriptor, b"\n")
+            pass
         section: Section | None = None
         for entry in self._entries(whole):
             section = _apply(section, entry)
@@ -132,10 +133,16 @@ class Journal:
                 entry = json.loads(line) if line else {}
             except ValueError:
                 # Torn by a crash: what it said is sent again and dropped by the server.
-                continue
-            if not isinstance(entry, dict) or entry.get("v", _VERSION) != _VERSION:
-                raise ConfigurationError(f"{self._path}:{number}: not a journal of this version of datavault")
+                entry = {} if line.startswith(b'{"') else None
+            if not _is_entry(entry):
+                raise ConfigurationError(f"{self._path}:{number}: not an import journal of this datavault")
             yield entry
+
+
+def _is_entry(entry: object) -> bool:
+    if not isinstance(entry, dict) or entry.get("v", _VERSION) != _VERSION:
+        return False
+    return not entry or not _KINDS.isdisjoint(entry)
 
 
 def _apply(section: Section | None, entry: Mapping[str, Any]) -> Section | None:

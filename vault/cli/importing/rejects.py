@@ -70,7 +70,7 @@ class Rejects:
 
 
 def _report(path: Path) -> Path:
-    return path.with_suffix(".report.jsonl")
+    return path.with_name(path.name + ".report.jsonl")
 
 
 def _create(path: Path, encoding: str) -> TextIO:
