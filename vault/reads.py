@@ -17,7 +17,7 @@ class Read:
     """One read of one subject by one caller for one purpose."""
 
     caller: Caller
-    customer_number: str
+    customer_number: str = field(repr=False)
     purpose: str
     attributes: tuple[str, ...]
     max_form: Form | None = None
@@ -27,11 +27,11 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A read in a group. `keys` are DEKs fetched for an earlier attempt, by wrapped bytes: they are used
-    only with the wrapped key that this attempt's own snapshot reads."""
+    """A read in a group. `keys` are DEKs fetched for an earlier attempt, by the row they came from: they are
+    used only with the same row, read again by this attempt's own snapshot."""
 
     read: Read
-    keys: Mapping[bytes, DataKey | DatavaultError] = field(default_factory=dict)
+    keys: Mapping[WrappedKey, DataKey | DatavaultError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

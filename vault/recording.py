@@ -174,8 +174,9 @@ class Recorder:
         return self._appender.find(connection, [record_id]).get(record_id, -1)
 
     def next_position(self, connection: Connection) -> int:
-        """The position the first record of this transaction will get (it holds the only writer's place
-        on SQLite; elsewhere the head row is read, and is exact once it is locked by `append`)."""
+        """The position the first record of this transaction will get. Locks the head row, the last lock of
+        a transaction: call it after every other change."""
+        self._appender.touch(connection)
         return self._appender.head(connection)
 
     def _look_up(self, ids: list[str]) -> dict[str, int]:

@@ -14,9 +14,11 @@ from sqlalchemy import Connection
 
 from vault.assembly import TLS_FOLDER, Pipelines, Rooms, authority, build_pipelines, log_signer, open_rooms
 from vault.audit.checkpoint import vkey
+from vault.audit.outside import prune_outbox
 from vault.audit.startup import check_outside, open_log
 from vault.config import Settings
 from vault.domain.errors import ConfigurationError, DatavaultError
+from vault.domain.limits import LIMITS
 from vault.identity.certificates import CertificateAuthenticator
 from vault.identity.jwt import JwtAuthenticator, JwtIssuer
 from vault.policy.problems import PolicyError
@@ -222,7 +224,7 @@ async def _reload(rooms: Rooms) -> None:
 
 
 async def _housekeeping(rooms: Rooms, pipelines: Pipelines, changes: ChangeWorker) -> None:
-    """Forget old request ids and quota hours, once an hour."""
+    """Forget old request ids, quota hours and delivered outbox entries, once an hour."""
 
     def purge() -> None:
         now = rooms.clock.now()
@@ -239,6 +241,7 @@ async def _housekeeping(rooms: Rooms, pipelines: Pipelines, changes: ChangeWorke
 
 def _purge(connection: Connection, requests: RequestRepository, now: int) -> None:
     requests.purge(connection, now)
+    prune_outbox(connection, now - LIMITS.request_kept_days * 86_400 * 1_000_000)
     QuotaRepository().purge(connection, now // 1_000_000 // _HOUSEKEEPING_SECONDS - 24)
 
 

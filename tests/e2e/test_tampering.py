@@ -7,6 +7,7 @@ the second its value, and nobody else notices.
 import zlib
 from typing import Any
 
+import grpc
 import pytest
 
 from tests.support import wire
@@ -238,6 +239,19 @@ def test_an_old_ciphertext_under_the_new_version_does_not_open(ana: Customer) ->
     ana.service.client("importer").write_attributes(ana.number, {"email": "new@b.example"})
     ana.set_ciphertext("email", old)
     assert ana.read() == ana.unharmed("email")
+
+
+def test_a_number_that_leads_to_another_customer_answers_nothing(ana: Customer, rui: Customer) -> None:
+    """Two lookup rows exchanged: neither number shows the other's data, for each subject holds its number."""
+    lookup = "UPDATE subject_lookup SET subject = ? WHERE subject = ? AND tenant = 'retail'"
+    aside = bytes(16)
+    for to, found in ((aside, ana.subject), (ana.subject, rui.subject), (rui.subject, aside)):
+        ana.service.sql(lookup, to, found)
+    for each in (ana, rui):
+        request = wire.read_request(each.number, "subject-rights", NAMES)
+        stub = wire.data_stub(each.service.channel("privacy-office"))
+        failure = wire.refused(lambda: stub.ReadAttributes(request, timeout=20))  # noqa: B023 - called at once
+        assert (failure.code, failure.reason) == (grpc.StatusCode.DATA_LOSS, "INTEGRITY")
 
 
 def test_a_corrupted_value_is_logged_without_the_value(service: RunningService, ana: Customer) -> None:

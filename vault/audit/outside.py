@@ -21,6 +21,7 @@ CHECKPOINT: Final = "checkpoint"
 EVENT: Final = "event"
 _NAME: Final = re.compile(r"([0-9]{20})(?:\.json)?")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
+_PRUNE: Final = "DELETE FROM outbox WHERE delivered_at IS NOT NULL AND delivered_at < ?"
 _INSERT: Final = "INSERT INTO outbox (log, kind, path, document, created_at) VALUES (?, ?, ?, ?, ?)"
 
 
@@ -178,3 +179,13 @@ def outbox_event(
     path = f"{events_folder(origin)}/{position:020d}.json"
     with driver_errors(connection):
         execute(connection, _INSERT, (log, EVENT, path, content, now))
+
+
+def prune_outbox(connection: Connection, before: int) -> int:
+    """Forget entries delivered before that moment (microseconds since 1970 UTC); returns how many.
+
+    Raises:
+        AuditUnavailableError: the database refused.
+    """
+    with driver_errors(connection):
+        return execute(connection, _PRUNE, (before,))

@@ -168,4 +168,6 @@ def _open(name: str, key: LocalKey, item: UnwrapItem) -> bytes | DatavaultError:
 
 
 def _unknown(key: str) -> KeysUnavailableError:
-    return KeysUnavailableError(f"the key {key} does not exist: start the service once, it makes its local keys")
+    return KeysUnavailableError(
+        f"the key {key} does not exist: `datavault serve` makes it"
+    )

@@ -121,7 +121,7 @@ class Journal:
         whole, _, torn = bytes(content).rpartition(b"\n")
         if torn:
             # A crash tore the last line. End it, so that the next entry begins on a line of its own.
-            pass
+            os.write(self._descriptor, b"\n")
         section: Section | None = None
         for entry in self._entries(whole):
             section = _apply(section, entry)
