@@ -23,7 +23,7 @@ from vault.crypto.tenant_keys import TenantKeys
 from vault.crypto.transit import TransitKeyProvider
 from vault.crypto.transit_settings import TransitSettings
 from vault.disclosure import DisclosurePipeline
-from vault.domain.errors import ConfigurationError
+from vault.domain.errors import ConfigurationError, StartRefusedError, StoreUnavailableError
 from vault.domain.limits import LIMITS
 from vault.domain.protocols import Clock, KeyProvider, Randomness
 from vault.domain.system import SystemClock, SystemRandomness
@@ -142,7 +142,7 @@ def open_rooms(settings: Settings, *, exclusive: bool) -> Iterator[Rooms]:
 
     Raises:
         ConfigurationError: a setting, policy file or key file is wrong. StartRefusedError: another server
-        uses the database, or its schema is not this release's. StoreUnavailableError, KeysUnavailableError.
+        uses the database, it cannot be used, or its schema is not this release's. KeysUnavailableError.
     """
     make_home(settings)
     clock, randomness = SystemClock(), SystemRandomness()
@@ -152,7 +152,7 @@ def open_rooms(settings: Settings, *, exclusive: bool) -> Iterator[Rooms]:
     try:
         if exclusive:
             database.lock_exclusively()
-            schema.upgrade(database, METADATAS)
+            _raise_schema(database)
         else:
             schema.require_current(database)
         provider = key_provider(settings, clock, randomness)
@@ -161,6 +161,19 @@ def open_rooms(settings: Settings, *, exclusive: bool) -> Iterator[Rooms]:
         yield Rooms(settings, clock, randomness, policy, database, provider)
     finally:
         database.close()
+
+
+def _raise_schema(database: Database) -> None:
+    """
+    Raises:
+        StartRefusedError: locked, full, read-only, damaged, or of a newer release.
+    """
+    try:
+        schema.upgrade(database, METADATAS)
+    except StoreUnavailableError as error:
+        raise StartRefusedError(
+            f"{database.path}: {error.message}: check the file, its rights and its disk"
+        ) from None
 
 
 def log_signer(rooms: Rooms) -> KeySigner:

@@ -1,6 +1,7 @@
-"""What customers decide binds at once: grants, withdrawals, objections, opt-outs, restrictions. On both engines.
+"""What customers decide binds at once: grants, withdrawals, objections, opt-outs, restrictions.
 
-Times that pass are tested with a clock that is told, in tests/integration/test_pipeline_consent.py.
+On both engines. Times that pass are tested with a clock that is told, in
+tests/integration/test_pipeline_consent.py.
 """
 
 import datetime
@@ -316,7 +317,7 @@ def test_what_stands_above_a_restriction_goes_on(ana: Person) -> None:
 
 
 def test_a_restricted_customer_keeps_the_rights_of_a_customer(ana: Person) -> None:
-    """The privacy office reads all there is for the purpose `subject-rights`, or it could answer no request."""
+    """The privacy office reads all there is for `subject-rights`: it has requests to answer."""
     ana.restricted()
     for attribute in ("given-name", "email", "income", "vulnerability-note"):
         assert ana.seen("subject-rights", attribute) == "clear"

@@ -1,5 +1,6 @@
 """Runs `datavault demo` as its users do, in a process of its own, and looks for what it left behind."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -42,8 +43,19 @@ def play(home: Path, *options: str) -> "subprocess.CompletedProcess[str]":
 
 def processes_of(home: Path) -> list[str]:
     """Command lines of the running processes that name something below `home`, as bao and serve do."""
-    listed = subprocess.run(["ps", "-axww", "-o", "args="], capture_output=True, text=True, check=True)
-    return [line for line in listed.stdout.splitlines() if f"{home}/" in line and " demo " not in line]
+    return [line for line in _command_lines() if f"{home}/" in line and " demo " not in line]
+
+
+def _command_lines() -> list[str]:
+    if not Path("/proc/self/cmdline").exists():
+        listed = subprocess.run(["ps", "-axww", "-o", "args="], capture_output=True, text=True, check=True)
+        return listed.stdout.splitlines()
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        # a process may end while it is looked at
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return lines
 
 
 def policies_without_consent_for_income(folder: Path) -> Path:

@@ -365,3 +365,17 @@ def test_what_is_read_is_never_written(desk: Desk, option: str) -> None:
         result = desk.run(option, desk.file, *more)
         assert result.exit_code == 2
     assert desk.file.read_bytes() == before
+
+
+def test_a_row_that_fits_after_a_change_of_policies_goes_in(tmp_path: Path) -> None:
+    """An unfinished import must not take a row it had rejected for one that is in."""
+    desk = Desk(tmp_path, HEADER + "C0;Ana;19840530;1.505\n" + rows(250))
+    desk.vault.break_after = 200
+    desk.run()
+    desk.vault.break_after = None
+    path = desk.policies / "attributes.yaml"
+    path.write_text(
+        path.read_text().replace("balance: {type: decimal, scale: 2", "balance: {type: decimal, scale: 3")
+    )
+    assert desk.run().exit_code == 0
+    assert "C0" in desk.vault.customers

@@ -8,6 +8,7 @@ from tests.support.cli import HEADER, MAP, attributes, write
 from vault.cli.importing.checks import check_map
 from vault.cli.importing.mapping import MapError, load_map
 from vault.cli.importing.readers import open_table
+from vault.policy.bundle import load_bundle
 
 
 def problems(tmp_path: Path, text: str, header: str = HEADER) -> list[str]:
@@ -101,3 +102,27 @@ def test_json_lines_may_lack_columns_in_their_first_rows(tmp_path: Path) -> None
     path = write(tmp_path, "a.jsonl", '{"number": "1"}\n')
     with open_table(path, found.map.file) as table:
         check_map(found, table, attributes())
+
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "docs/operations/maps").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_the_maps_of_the_documentation_fit_the_default_policies(tmp_path: Path, path: Path) -> None:
+    """For files with exactly the columns they name."""
+    found = load_map(path)
+    layout = found.map.file
+    header = layout.delimiter.join(sorted(found.map.columns | set(found.map.ignore))) + "\n"
+    with open_table(write(tmp_path, "a.csv", header), layout) as table:
+        check_map(found, table, load_bundle(REPOSITORY / "policies").attributes)
+
+
+def test_the_map_of_the_manual_can_be_read(tmp_path: Path) -> None:
+    """docs/operations/import.md shows every key of `file` and of a source."""
+    manual = (REPOSITORY / "docs/operations/import.md").read_text(encoding="utf-8")
+    text = manual.partition("```yaml\n")[2].partition("```")[0]
+    found = load_map(write(tmp_path, "map.yaml", text)).map
+    assert found.attributes["date-of-birth"].invalid == "omit"
+    assert found.file.columns == ("id", "name")

@@ -15,6 +15,7 @@ from vault.cli.demonstration.screen import Screen
 from vault.cli.demonstration.service import Service
 from vault.cli.demonstration.stage import Stage
 from vault.cli.exits import ExitCode
+from vault.client import DatavaultClientError
 from vault.config import load_settings
 from vault.crypto.dev_server import DevTransit, find_program, start_dev_transit
 from vault.domain.errors import KeysUnavailableError
@@ -60,7 +61,8 @@ def run(options: Options) -> ExitCode:
         if sys.stdin.isatty() and sys.stdout.isatty():
             _stay(screen, stage, served, certificates)
     if options.keep:
-        screen.say(f"kept: {home}")
+        lost = "" if transit is None else " (its keys ended with the Transit server: no value can be opened)"
+        screen.say(f"kept: {home}{lost}")
     return code
 
 
@@ -98,15 +100,18 @@ def _open(
     """Start the service, load the customers, and hand out certificates."""
     certificates = callers.issue(home, bundle)
     process = service.launch(home, service.environment(home, folder, transit))
-    starting = Service("", home, process)
-    stack.callback(starting.stop)
+    stack.callback(service.stop, process)
     now = datetime.datetime.now(datetime.UTC)
     customers = people.make_customers(options.customers, options.seed, now)
     served = service.until_ready(home, process)
     screen.say(f"service   {served.address}, mTLS, process {process.pid}, log {home / service.LOG}")
     clients = {name: stack.enter_context(each.client(served.address)) for name, each in certificates.items()}
     answers = loading.answers_of(customers, options.seed)
-    loaded = loading.load(clients[callers.IMPORTER], customers, answers, now)
+    try:
+        loaded = loading.load(clients[callers.IMPORTER], customers, answers, now)
+    except DatavaultClientError:
+        served.require_running()  # its log says more than a lost connection does
+        raise
     screen.say(
         f"loaded    {loaded.customers} customers with {loaded.values} attributes and {loaded.consents} "
         f"answers to the notice, in {loaded.seconds:.1f} s"

@@ -44,15 +44,6 @@ class Service:
         if self.process.poll() is not None:
             raise ended(self.home)
 
-    def stop(self) -> None:
-        """End it, gently first. Harmless when it has ended already."""
-        self.process.terminate()
-        try:
-            self.process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
 
 def environment(home: Path, policies: Path, transit: DevTransit | None) -> dict[str, str]:
     """The environment of the service: the demo's settings alone, whatever the user's shell holds."""
@@ -114,6 +105,16 @@ def until_ready(home: Path, process: "subprocess.Popen[bytes]") -> Service:
         time.sleep(_POLL_SECONDS)
     addresses = json.loads(ready.read_text(encoding="utf-8"))
     return Service(str(addresses["main"]), home, process)
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """End the service, gently first. Harmless when it has ended already."""
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def ended(home: Path) -> CommandError:

@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from vault.cli.importing.run import Convert, Send, T, Transfer, check
 from vault.cli.importing.send import send_attributes, send_consents
 from vault.cli.importing.summary import CHECKED, DONE_BEFORE, IMPORTED, Summary, part_of
 from vault.cli.progress import Progress
+from vault.domain.canonical import canonical_json
 from vault.domain.system import SystemRandomness
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ def import_of(job: Job, bundle: "Bundle", connector: "Connector") -> Summary:
         with _consents(job.consents, bundle):
             pass
     with Journal(job.journal or job.file.with_name(job.file.name + ".journal")) as journal:
-        section = journal.begin(_subject(job, connector.target), SystemRandomness())  # 2
+        section = journal.begin(_subject(job, bundle, connector.target), SystemRandomness())  # 2
         if section.finished is not None:
             return Summary(str(job.file), DONE_BEFORE, section.id, section.finished)
         with _hint_to_go_on(), connector.open() as client:  # 3
@@ -179,15 +181,39 @@ def _hint_to_go_on() -> Iterator[None]:
         raise
 
 
-def _subject(job: Job, server: str) -> dict[str, str]:
+def _subject(job: Job, bundle: "Bundle", server: str) -> dict[str, str]:
     """What makes two runs the same import."""
     return {
+        "declarations": _declarations(job, bundle),
         "file": sha256_of(job.file),
         "map": sha256_of(job.map),
         "consents": sha256_of(job.consents) if job.consents else "",
         "duplicates": "last" if job.last_wins else "refuse",
         "server": server,
     }
+
+
+def _declarations(job: Job, bundle: "Bundle") -> str:
+    """Digest of all that the policies say of which rows fit.
+
+    Without it a row that was rejected would, after a change of policies, pass for one that is in.
+    """
+    attributes = [bundle.attributes[name] for name in sorted(load_map(job.map).map.attributes)]
+    facts = [
+        [
+            each.id,
+            each.type,
+            each.scale,
+            each.pattern,
+            each.minimum,
+            each.maximum,
+            each.max_bytes,
+            *each.allowed,
+        ]
+        for each in attributes
+    ]
+    purposes = sorted(bundle.purposes) if job.consents else []
+    return hashlib.sha256(canonical_json([facts, purposes])).hexdigest()
 
 
 def _state(path: Path) -> tuple[int, int, int]:

@@ -73,8 +73,8 @@ class Plan:
 class _CustomerNumber:
     """Customer numbers, each once per file.
 
-    A keyed digest stands for each number seen, because millions of them would not fit otherwise: about
-    110 bytes a row.
+    A digest stands for each number seen, because millions of them would not fit otherwise: about
+    120 bytes a row.
     """
 
     def __init__(self, source: Source, *, trim: bool, last_wins: bool) -> None:
