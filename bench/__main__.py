@@ -52,7 +52,7 @@ class Figure:
 
 def main() -> None:
     """Run and print."""
-    console = Console()
+    console = Console(width=120)
     console.print(f"load from {generator()}; {ROUNDS} rounds each, echo and service in turn")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder, "home")

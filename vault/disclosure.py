@@ -88,7 +88,18 @@ _HOUR_MICROSECONDS: Final = 3_600_000_000
 class _Item(Generic[M]):
     """What is known of one read on its way through the steps."""
 
-    __slots__ = ("attempt", "entitled", "error", "mac", "message", "missing", "read", "record", "snapshot")
+    __slots__ = (
+        "attempt",
+        "entitled",
+        "error",
+        "keys",
+        "mac",
+        "message",
+        "missing",
+        "read",
+        "record",
+        "snapshot",
+    )
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
@@ -255,7 +266,11 @@ class DisclosurePipeline(Generic[M]):
 
     def _key(self, item: _Item[M], snapshot: SubjectSnapshot, stored: StoredValue) -> DataKey | None:
         """The DEK of a value, or None: it cannot be had, or the item has to leave the group for it."""
-        wrapped = snapshot.keys.get(dek_id_of(stored.ciphertext))
+        dek_id = dek_id_of(stored.ciphertext)
+        known = item.keys.get(dek_id)
+        if known is not None:
+            return known
+        wrapped = snapshot.keys.get(dek_id)
         if wrapped is None:
             raise IntegrityError("no key of this subject has the id that the value names")
         scope = KeyScope(item.read.caller.tenant, snapshot.subject.id, wrapped.key_class)

@@ -4,10 +4,11 @@ Only fields on the list below are written: a field that is not named here is dro
 call cannot put customer data into a log.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -35,9 +36,25 @@ def configure(*, level: str = "INFO") -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file=_Lines(sys.stderr))  # type: ignore[arg-type],
         cache_logger_on_first_use=True,
     )
+
+
+class _Lines:
+    """Where lines go. One that cannot be written is lost: on a full disk a worker that stopped at its own log
+    line would not come back when there is room again."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def _only_listed(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -15,7 +15,7 @@ from vault.domain.errors import (
     UncertainCommitError,
 )
 from vault.domain.protocols import Clock, Randomness, Transactions
-from vault.domain.system import uuid7
+from vault.domain.system import RecordIds
 from vault.domain.types import UNKNOWN_SUBJECT, Caller, Outcome
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Recorder:
         self._transactions = transactions
         self._appender = appender
         self._clock = clock
-        self._randomness = randomness
+        self._ids = RecordIds(clock, randomness)
         self._policy_hash = policy_hash
         self._committed = committed
         self._failing = False
@@ -83,7 +83,7 @@ class Recorder:
 
     def new_id(self) -> str:
         """A fresh UUIDv7 for a record or an event."""
-        return uuid7(self._clock, self._randomness)
+        return self._ids.next()
 
     def draft(
         self,

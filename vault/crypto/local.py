@@ -168,6 +168,4 @@ def _open(name: str, key: LocalKey, item: UnwrapItem) -> bytes | DatavaultError:
 
 
 def _unknown(key: str) -> KeysUnavailableError:
-    return KeysUnavailableError(
-        f"the key {key} does not exist: `datavault serve` makes it"
-    )
+    return KeysUnavailableError(f"the key {key} does not exist: `datavault serve` makes it")
