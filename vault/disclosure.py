@@ -110,6 +110,7 @@ class _Item(Generic[M]):
         self.message: M | None = None
         self.record: Record | None = None
         self.error: DatavaultError | None = None
+        self.keys: dict[bytes, DataKey] = {}
         self.missing: dict[WrappedKey, tuple[KeyScope, WrappedKey]] = {}
 
 
@@ -281,6 +282,8 @@ class DisclosurePipeline(Generic[M]):
             return None
         if fetched is None:
             item.missing[wrapped] = (scope, wrapped)
+        else:
+            item.keys[dek_id] = fetched
         return fetched
 
     def _reveal(
