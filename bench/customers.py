@@ -4,10 +4,10 @@ import datetime
 from typing import Final
 
 from vault.assembly import Pipelines
+from vault.consents import ConsentWrite
 from vault.domain.errors import DatavaultError
 from vault.domain.types import Caller, ConsentState, ValueType
 from vault.domain.values import TypedValue
-from vault.rights import ConsentWrite
 from vault.writes import AttributeChange, Write
 
 CALLER: Final = "personalization-engine"

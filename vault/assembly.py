@@ -36,6 +36,7 @@ from vault.recording import Recorder
 from vault.replay import Replays
 from vault.rights import RightsPipeline
 from vault.server.convert import ResponseWriter
+from vault.showing import ConsentViews
 from vault.store import schema
 from vault.store.consents import SqlConsentRepository
 from vault.store.database import Database
@@ -80,6 +81,7 @@ class Pipelines:
     disclosure: DisclosurePipeline[Any]
     intake: IntakePipeline
     rights: RightsPipeline
+    views: ConsentViews
     operations: OperationsPipeline
     keyring: Keyring
     recorder: Recorder
@@ -216,7 +218,6 @@ def build_pipelines(rooms: Rooms, opened: OpenLog, signer: KeySigner) -> Pipelin
             database, subjects, replays, enrolment, keyring, policy, recorder, clock, randomness
         ),
         rights=RightsPipeline(
-            database,
             subjects,
             consents,
             Ledger(consents, clock, randomness),
@@ -227,6 +228,7 @@ def build_pipelines(rooms: Rooms, opened: OpenLog, signer: KeySigner) -> Pipelin
             opened.origin,
             clock,
         ),
+        views=ConsentViews(database, subjects, consents, enrolment, policy, recorder, clock),
         operations=OperationsPipeline(
             database,
             subjects,

@@ -90,6 +90,7 @@ class _Item(Generic[M]):
 
     __slots__ = (
         "attempt",
+        "checked",
         "entitled",
         "error",
         "keys",
@@ -105,6 +106,7 @@ class _Item(Generic[M]):
         self.attempt = attempt
         self.read = attempt.read
         self.mac = b""
+        self.checked = False
         self.entitled = False
         self.snapshot: SubjectSnapshot | None = None
         self.message: M | None = None
@@ -158,6 +160,7 @@ class DisclosurePipeline(Generic[M]):
     def _admit(self, item: _Item[M], loaded: Loaded) -> None:
         read = item.read
         check_read(read)
+        item.checked = True
         item.entitled = loaded.engine.entitled(read.caller.id, read.purpose)
         _refuse_inner_purpose(read, loaded)
         item.mac = self._tenant_keys.lookup(read.caller.tenant).mac(read.customer_number)
@@ -175,14 +178,14 @@ class DisclosurePipeline(Generic[M]):
                     item.error = error
 
     def _load_tenant(self, tenant: str, items: Sequence[_Item[M]], bundle: Bundle) -> None:
-        attributes = {name for item in items if item.entitled for name in item.read.attributes}
-        attributes.add(CUSTOMER_NUMBER)
+        asked = {name for item in items if item.entitled for name in item.read.attributes}
+        attributes = {CUSTOMER_NUMBER, *(asked & bundle.attributes.keys())}
         with self._transactions.read() as connection:
             found = self._reader.load(connection, tenant, [item.mac for item in items], attributes)
             self._refuse_over_quota(connection, tenant, items, bundle)
         for item in items:
             item.snapshot = found.get(item.mac)
-            if item.snapshot is not None:
+            if item.snapshot is not None and item.entitled:
                 self._guard(self._check_subject, item)
 
     def _check_subject(self, item: _Item[M]) -> None:
@@ -190,14 +193,16 @@ class DisclosurePipeline(Generic[M]):
         customer must not answer with that customer's data."""
         snapshot, read = item.snapshot, item.read
         stored = snapshot.values.get(CUSTOMER_NUMBER) if snapshot else None
-        if snapshot is None or stored is None:
-            raise IntegrityError("the customer's record is not whole; operators have been told")
-        number = self._tenant_keys.lookup(read.caller.tenant).open_number(
-            snapshot.subject.id, stored.ciphertext
-        )
-        if number != read.customer_number:
-            item.snapshot = None
-            raise IntegrityError("the customer's record is not whole; operators have been told")
+        try:
+            if snapshot is not None and stored is not None:
+                lookup = self._tenant_keys.lookup(read.caller.tenant)
+                if lookup.open_number(snapshot.subject.id, stored.ciphertext) == read.customer_number:
+                    return
+        except IntegrityError:
+            pass
+        item.snapshot = None
+        log.error("subject_is_not_the_one_asked_for", kind="customer number")
+        raise IntegrityError("the customer's record is not whole; operators have been told")
 
     # --- 2 bases, 3 decide, 4 open -------------------------------------------------------------------------
 
@@ -230,6 +235,7 @@ class DisclosurePipeline(Generic[M]):
             purpose=read.purpose,
             attributes=entries,
             request=read.request_id,
+            policy=loaded.bundle.hash,
             max_form=read.max_form.value if read.max_form else "",
             require_all=int(read.require_all),
             consents=held.events if held else (),
@@ -322,7 +328,7 @@ class DisclosurePipeline(Generic[M]):
         records: list[EncodedRecord] = []
         for item in items:
             if not item.missing:
-                self._guard(self._encode, item, records)
+                self._guard(self._encode, item, records, bundle)
         if not records:
             return {}
 
@@ -342,18 +348,18 @@ class DisclosurePipeline(Generic[M]):
             return {}
         return {record.id: position for record, position in zip(records, committed.positions, strict=True)}
 
-    def _encode(self, item: _Item[M], records: list[EncodedRecord]) -> None:
+    def _encode(self, item: _Item[M], records: list[EncodedRecord], bundle: Bundle) -> None:
         if item.record is None or (item.error and not isinstance(item.error, RequireAllError)):
-            item.record = self._failure(item)
+            item.record = self._failure(item, bundle)
         try:
             entry = encode(item.record)
         except RecordTooLargeError as error:
             item.error = error
-            item.record = self._failure(item)
+            item.record = self._failure(item, bundle)
             entry = encode(item.record)
         records.append(EncodedRecord(item.record.id, entry))
 
-    def _failure(self, item: _Item[M]) -> Record:
+    def _failure(self, item: _Item[M], bundle: Bundle) -> Record:
         """The record of a call that failed as a whole: it names no attributes."""
         read = item.read
         return self._recorder.draft(
@@ -362,6 +368,10 @@ class DisclosurePipeline(Generic[M]):
             outcome=Outcome.ERROR,
             subject=item.snapshot.subject.audit_pseudonym if item.snapshot else UNKNOWN_SUBJECT,
             purpose=read.purpose if well_formed(read.purpose) else "",
+            request=read.request_id if item.checked else "",
+            policy=bundle.hash,
+            max_form=read.max_form.value if read.max_form else "",
+            require_all=int(read.require_all),
             detail={"error": item.error.reason.value} if item.error else {},
         )
 
@@ -392,7 +402,12 @@ class DisclosurePipeline(Generic[M]):
 
     def _use(self, connection: Connection, items: Sequence[_Item[M]], bundle: Bundle) -> None:
         hour = self._clock.now() // _HOUR_MICROSECONDS
-        done = [item for item in items if item.error is None and not item.missing]
+        # require_all that fails has told the reasons all the same
+        done = [
+            item
+            for item in items
+            if not item.missing and (item.error is None or isinstance(item.error, RequireAllError))
+        ]
         for (caller, purpose), members in _metered(done, bundle).items():
             tenant = members[0].read.caller.tenant
             self._quotas.add(connection, tenant, caller, purpose, hour, len(members))

@@ -5,8 +5,9 @@
     3 change    one transaction: replay, lock the subjects, check versions, encrypt, store, record
     4 answer
 
-A write is all or nothing and commits with its record. Many writes share a transaction; each ends in its own
-answer or its own error. `write` blocks: it runs on the change worker.
+A write is all or nothing and commits with its record; a repeated one is answered as the first time, and its
+record names the first. Many writes share a transaction; each ends in its own answer or its own error. `write`
+blocks: it runs on a worker of its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +24,12 @@ from vault.crypto.envelope import DataKey
 from vault.crypto.keyring import Keyring
 from vault.domain.checks import FieldChecks
 from vault.domain.errors import (
+    AuditUnavailableError,
     DatavaultError,
     InvalidArgumentError,
+    KeysUnavailableError,
     NotPermittedError,
+    RecordTooLargeError,
     StoreUnavailableError,
     VersionMismatchError,
     Violation,
@@ -45,6 +49,7 @@ from vault.domain.types import (
 )
 from vault.domain.values import ValueFormatError, encode_value
 from vault.enrolment import Enrolled, Enrolment
+from vault.permission import authorise
 from vault.policy.live import LivePolicy, Loaded
 from vault.recording import Recorder
 from vault.replay import Kept, Replay, Replays
@@ -66,6 +71,8 @@ class _Item:
     """What is known of one write on its way through the steps."""
 
     write: Write
+    policy: str
+    checked: bool = False
     mac: bytes = b""
     fingerprint: bytes = b""
     encoded: dict[str, bytes] = field(default_factory=dict, repr=False)
@@ -124,7 +131,7 @@ class IntakePipeline:
     def write(self, writes: Sequence[Write]) -> list[Written | DatavaultError]:
         """Take writes of one caller through the steps; one result per write, in order. Never raises."""
         loaded = self._policy.current
-        items = [_Item(write) for write in writes]
+        items = [_Item(write, loaded.bundle.hash) for write in writes]
         for item in items:
             self._check(item, loaded)  # 1
         for part in _without_repeats(items):
@@ -137,6 +144,7 @@ class IntakePipeline:
         try:
             self._authorise(item, loaded)
             check_write(item.write)
+            item.checked = True
             _encode_values(item)
             lookup = self._enrolment.lookup(item.write.caller.tenant)
             item.mac = lookup.mac(item.write.customer_number)
@@ -149,12 +157,16 @@ class IntakePipeline:
 
     def _authorise(self, item: _Item, loaded: Loaded) -> None:
         caller = item.write.caller
+        if item.write.jurisdictions:
+            # they decide which legal bases hold: whoever could change them could open what consent closes
+            authorise(loaded, caller, Act.SUBJECT_JURISDICTIONS)
         refused = []
-        for change in item.write.changes[: LIMITS.attributes_per_write]:
+        for index, change in enumerate(item.write.changes[: LIMITS.attributes_per_write]):
             decision = loaded.engine.act(caller.id, Act.WRITE.value, change.attribute)
             attribute = loaded.bundle.attributes.get(change.attribute)
             if decision.reason is not None or attribute is None:
-                refused.append(change.attribute)
+                # by its place: a value that was put where the name belongs must not come back in an error
+                refused.append(Violation(f"writes[{index}].attribute", "not permitted, or does not exist"))
                 continue
             item.attributes[change.attribute] = attribute
             item.entries[change.attribute] = AttributeEntry(
@@ -165,27 +177,45 @@ class IntakePipeline:
             item.entries.clear()
             raise NotPermittedError(
                 "not permitted to write every attribute named, or one of them does not exist",
-                violations=[Violation("writes", f"{name[:64]}: not permitted") for name in refused],
+                violations=refused,
             )
 
     # --- 2 prepare -----------------------------------------------------------------------------------------
 
     def _change_together(self, items: Sequence[_Item]) -> None:
         """Steps 2 and 3 for items that do not depend on each other."""
+        error: DatavaultError = StoreUnavailableError(
+            "the customer is being changed by many at once: try again"
+        )
         for _ in range(_ROUNDS):
             try:
-                self._prepare([item for item in items if item.error is None])
+                self._prepare([item for item in items if item.open])
                 self._commit(items)
+                return
             except _StaleError:
                 continue
-            except DatavaultError as error:
-                log.error("write_failed", reason=error.reason.value, writes=len(items))
-                _fail_all(items, error)
-            except Exception as error:
-                log.error("intake_fault", kind=type(error).__name__)
-                _fail_all(items, DatavaultError("internal error"))
+            except DatavaultError as raised:
+                error = raised
+            except Exception as raised:
+                log.error("intake_fault", kind=type(raised).__name__)
+                error = DatavaultError("internal error")
+            break
+        log.error("write_failed", reason=error.reason.value, writes=len(items))
+        for item in items:
+            if item.open:
+                item.fail(error)
+        self._record_failures(items, error)
+
+    def _record_failures(self, items: Sequence[_Item], error: DatavaultError) -> None:
+        """Put calls on record that failed together; not where it is the database that failed."""
+        if isinstance(error, StoreUnavailableError | AuditUnavailableError):
             return
-        _fail_all(items, StoreUnavailableError("the customer is being changed by many at once: try again"))
+        drafts = [self._draft(item) for item in items if item.written is None]
+        records = [EncodedRecord(draft.id, encode(draft)) for draft in drafts]
+        try:
+            self._recorder.commit(lambda _: (None, records))
+        except DatavaultError as failed:
+            log.error("audit_append_failed", reason=failed.reason.value, records=len(records))
 
     def _prepare(self, items: Sequence[_Item]) -> None:
         if not items:
@@ -231,12 +261,18 @@ class IntakePipeline:
             for item in items
             for key_class in sorted(item.classes - item.keys.keys())
         ]
-        if not lacking:
-            return
-        made = self._keyring.create([scope for _, scope in lacking])
-        for (item, scope), (wrapped, key) in zip(lacking, made, strict=True):
-            item.made.append(wrapped)
-            item.keys[scope.key_class] = key
+        for key_class in sorted({scope.key_class for _, scope in lacking}):
+            group = [(item, scope) for item, scope in lacking if scope.key_class == key_class]
+            try:
+                made = self._keyring.create([scope for _, scope in group])
+            except KeysUnavailableError as error:
+                # the other classes may still be served: only who needs this one fails
+                for item, _ in group:
+                    item.fail(error)
+                continue
+            for (item, scope), (wrapped, key) in zip(group, made, strict=True):
+                item.made.append(wrapped)
+                item.keys[scope.key_class] = key
 
     # --- 3 change ------------------------------------------------------------------------------------------
 
@@ -245,21 +281,29 @@ class IntakePipeline:
 
         def work(connection: Connection) -> tuple[None, list[EncodedRecord]]:
             self._replay(connection, items)
-            self._apply(connection, [item for item in items if item.open])
-            recorded = [item for item in items if item.written is None]
-            for item in recorded:
-                item.record = self._draft(item)
-            self._keep(connection, [item for item in recorded if item.error is None])
-            return None, [
-                EncodedRecord(item.record.id, encode(item.record)) for item in recorded if item.record
-            ]
+            fresh = [item for item in items if item.open]
+            self._apply(connection, fresh)
+            records = [self._encode(item) for item in items]
+            self._keep(connection, [item for item in fresh if item.error is None])
+            return None, records
 
-        positions = iter(self._recorder.commit(work).positions)
-        for item in items:
-            if item.record is not None:
-                position = next(positions)
-                if item.error is None:
-                    item.written = _written(item, item.record.id, position)
+        positions = self._recorder.commit(work).positions
+        for item, position in zip(items, positions, strict=True):
+            if item.open and item.record is not None:
+                item.written = _written(item, item.record.id, position)
+
+    def _encode(self, item: _Item) -> EncodedRecord:
+        """
+        Raises:
+            _StaleError: the record would be too large; the write is an error now, so begin again without it.
+        """
+        item.record = self._draft(item)
+        try:
+            return EncodedRecord(item.record.id, encode(item.record))
+        except RecordTooLargeError as error:
+            item.entries = {}
+            item.fail(error)
+            raise _StaleError from None
 
     def _replay(self, connection: Connection, items: Sequence[_Item]) -> None:
         """Answer repeated requests as the first time."""
@@ -362,7 +406,8 @@ class IntakePipeline:
             outcome=Outcome.AUTHORISED if item.error is None else item.outcome,
             subject=item.subject.audit_pseudonym if item.subject and _stored(item) else UNKNOWN_SUBJECT,
             attributes=item.entries,
-            request=write.request_id if item.error is None else "",
+            request=write.request_id if item.checked else "",
+            policy=item.policy,
             detail=_detail(item),
         )
 
@@ -453,7 +498,15 @@ def _mismatch(change: AttributeChange, state: VersionState) -> VersionMismatchEr
 def _detail(item: _Item) -> dict[str, str | int]:
     if item.error is not None:
         return {"error": item.error.reason.value}
-    return {"jurisdictions": "set"} if item.write.jurisdictions else {}
+    if item.written is not None:
+        return {"replay_of": item.written.record_id}
+    if not item.write.jurisdictions or item.subject is None:
+        return {}
+    before = () if item.enrolled else item.subject.jurisdictions
+    return {
+        "jurisdictions": ",".join(sorted(set(item.write.jurisdictions))),
+        "jurisdictions_before": ",".join(before),
+    }
 
 
 def _written(item: _Item, record_id: str, position: int) -> Written:
@@ -470,19 +523,12 @@ def _answer(item: _Item) -> Written | DatavaultError:
     return item.error or item.written or DatavaultError("internal error")
 
 
-def _fail_all(items: Sequence[_Item], error: DatavaultError) -> None:
-    for item in items:
-        if item.error is None:
-            item.fail(error)
-
-
 def _without_repeats(items: Sequence[_Item]) -> Iterator[list[_Item]]:
     """Cut into parts in which no subject and no request id stands twice: the second sees the first's work."""
     part: list[_Item] = []
     seen: set[bytes | str] = set()
     for item in items:
-        marks: set[bytes | str] = {item.mac, item.write.request_id}
-        marks.discard(b"")
+        marks: set[bytes | str] = {item.mac, item.write.request_id} if item.open else set()
         if seen & marks:
             yield part
             part, seen = [], set()

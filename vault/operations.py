@@ -13,7 +13,7 @@ from vault.audit.head import newest_checkpoint
 from vault.audit.query import AuditQuery, Page, query
 from vault.crypto.tenant_keys import TenantKeys
 from vault.domain.checks import FieldChecks
-from vault.domain.errors import DatavaultError, InvalidArgumentError, NotFoundError, NotPermittedError
+from vault.domain.errors import InvalidArgumentError, NotFoundError, NotPermittedError
 from vault.domain.limits import LIMITS
 from vault.domain.protocols import Transactions
 from vault.domain.types import RESERVED_WORDS, UNKNOWN_SUBJECT, Act, Basis, Caller, Form, Outcome
@@ -161,16 +161,10 @@ class OperationsPipeline:
         subject: Callable[[], str] = lambda: UNKNOWN_SUBJECT,
     ) -> tuple[T, RecordedAt]:
         loaded = self._policy.current
+        record = self._recorder.draft(caller, act.value, policy=loaded.bundle.hash)
         try:
             authorise(loaded, caller, act)
             value = work(loaded)
         except (NotPermittedError, InvalidArgumentError, NotFoundError) as error:
-            outcome = Outcome.DENIED if isinstance(error, NotPermittedError) else Outcome.ERROR
-            self._recorder.record(
-                self._recorder.draft(caller, act.value, outcome=outcome, detail={"error": error.reason.value})
-            )
-            raise
-        except DatavaultError as error:
-            log.error("operation_failed", act=act.value, reason=error.reason.value)
-            raise
-        return value, self._recorder.record(self._recorder.draft(caller, act.value, subject=subject()))
+            self._recorder.refuse(record, error)
+        return value, self._recorder.record(replace(record, subject=subject()))

@@ -1,8 +1,8 @@
 """Committing a change together with its audit record: the one way every pipeline writes (audit.md)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 from sqlalchemy import Connection
 
@@ -11,6 +11,7 @@ from vault.audit.record import AttributeEntry, Record, encode
 from vault.domain.errors import (
     AuditUnavailableError,
     DatavaultError,
+    NotPermittedError,
     StoreUnavailableError,
     UncertainCommitError,
 )
@@ -70,7 +71,7 @@ class Recorder:
             return ""
         try:
             with self._transactions.write() as connection:
-                self._appender.touch(connection)
+                self._appender.probe(connection)
         except DatavaultError as error:
             return error.message
         self._failing = False
@@ -95,9 +96,11 @@ class Recorder:
         purpose: str = "",
         attributes: Mapping[str, AttributeEntry] | None = None,
         request: str = "",
+        policy: str = "",
         **fields: Any,
     ) -> Record:
-        """A record of a call by `caller`, stamped with id, time and the live bundle."""
+        """A record of a call by `caller`, stamped with id and time. `policy` is the hash of the bundle that
+        decided; left out, that of the live one."""
         return Record(
             id=self.new_id(),
             time=self._clock.now(),
@@ -109,7 +112,7 @@ class Recorder:
             outcome=outcome.value,
             purpose=purpose,
             attributes=attributes or {},
-            policy=self._policy_hash(),
+            policy=policy or self._policy_hash(),
             request=request,
             **fields,
         )
@@ -160,13 +163,15 @@ class Recorder:
                 "the audit log cannot be written now", retry_after_seconds=error.retry_after_seconds
             ) from error
 
-    def record_failure(self, record: Record, error: DatavaultError) -> None:
-        """Commit the record of a call that failed, then raise its error.
+    def refuse(self, record: Record, error: DatavaultError) -> NoReturn:
+        """Commit the record of a call that failed or was denied, then raise its error.
 
         Raises:
             AuditUnavailableError: the record is not durable; else `error` itself.
         """
-        self.record(record)
+        denied = isinstance(error, NotPermittedError)
+        outcome = Outcome.DENIED if denied else Outcome.ERROR
+        self.record(replace(record, outcome=outcome.value, detail={"error": error.reason.value}))
         raise error
 
     def position(self, connection: Connection, record_id: str) -> int:

@@ -151,7 +151,7 @@ def _registrations(
         ),
         Registration(
             consent_service_pb2.DESCRIPTOR.services_by_name["ConsentService"].full_name,
-            ConsentServicer(edge, pipelines.rights, changes, queries),
+            ConsentServicer(edge, pipelines.rights, pipelines.views, changes, queries),
             consent_service_pb2_grpc.add_ConsentServiceServicer_to_server,
         ),
         Registration(

@@ -11,13 +11,10 @@ from tests.support.transit_server import transit_server
 __all__ = ["transit_server"]
 
 MORE_ATTRIBUTES = """\
-  # One attribute per value type that the bank has no use for.
+  # Of types, and of a size, that the bank has no use for.
+  counter: {type: int64, category: pd:Preference, key_class: behaviour, forms: [clear, exists]}
   sensor-reading: {type: double, category: pd:Preference, key_class: behaviour, forms: [clear, exists]}
-  # More than a message can hold, together with another of its kind.
   long-note: {type: string, category: pd:Communication, key_class: behaviour, forms: [clear, exists]}
-  # Lives for a second.
-  short-lived:
-    {type: string, category: pd:Communication, key_class: behaviour, forms: [clear, exists], retention: 1s}
 """
 OTHER_TENANT = """\
   other-bank-auditor:

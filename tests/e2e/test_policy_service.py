@@ -80,7 +80,7 @@ def test_an_explanation_is_what_a_read_decides(either: RunningService, max_form:
 
 
 def test_the_bundle_is_named_by_its_content(either: RunningService) -> None:
-    """The hash can be computed from the files (all but the policy tests), and the engine is the configured one."""
+    """The hash can be computed from the files (all but tests/), and the engine is the one configured."""
     bundle = either.client("security-team").get_bundle(include_files=True)
     lines = sorted(
         f"{hashlib.sha256(content).hexdigest()}  {path}\n"

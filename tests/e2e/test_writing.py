@@ -37,8 +37,9 @@ def value_of(service: RunningService, number: str, attribute: str) -> Any:
         pytest.param(
             "vulnerability-note", "line\nbreak\ttab\x00nul", None, id="text with control characters"
         ),
-        pytest.param("app-usage", 0, None, id="zero"),
-        pytest.param("app-usage", 100_000, None, id="the largest integer allowed"),
+        pytest.param("counter", 0, None, id="zero"),
+        pytest.param("counter", 2**63 - 1, None, id="the largest integer"),
+        pytest.param("counter", -(2**63), None, id="the lowest integer"),
         pytest.param("income", Decimal("0"), Decimal("0.00"), id="a decimal at its scale"),
         pytest.param("income", Decimal("1000000000"), Decimal("1000000000.00"), id="the largest decimal"),
         pytest.param("balance", Decimal("-0.01"), None, id="a negative decimal"),

@@ -65,6 +65,7 @@ p, fraud-email, fraud-detection, fraud-detection, email, read.clear, legitimate-
 p, fraud-income, fraud-detection, fraud-detection, income, read.clear, legitimate-interest, allow
 p, write-email, importer, administration, email, write, operation, allow
 p, write-income, importer, administration, income, write, operation, allow
+p, write-jurisdictions, importer, administration, none, subject.jurisdictions, operation, allow
 p, consent-record, customer-portal, administration, none, consent.record, operation, allow
 p, consent-withdraw, customer-portal, administration, none, consent.withdraw, operation, allow
 p, rights-restrict, privacy-office, administration, none, subject.restrict, operation, allow

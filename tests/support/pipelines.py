@@ -23,7 +23,7 @@ from vault.domain.protocols import Clock
 from vault.domain.types import Caller, ConsentState, Form, WrappedKey
 from vault.domain.values import TypedValue, Value
 from vault.reads import Attempt, MissingKeys, Read, Released
-from vault.rights import ConsentOutcome, ConsentWrite
+from vault.consents import ConsentOutcome, ConsentWrite
 from vault.writes import AttributeChange, Write, Written
 
 NOTICES: Final[Mapping[str, tuple[str, int]]] = {

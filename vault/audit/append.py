@@ -26,6 +26,7 @@ WITH head AS (
 ) SELECT min("index"), count(*) FROM added
 """
 _TOUCH: Final = "UPDATE log SET size = size WHERE log = ? AND state <> 'closed'"
+_SHIFT: Final = "UPDATE log SET size = size + ? WHERE log = ? AND state <> 'closed'"
 _HEAD: Final = "SELECT size FROM log WHERE log = ?"
 _FIND: Final = 'SELECT record_id, "index" FROM log_entry WHERE log = ? AND record_id IN ({marks})'
 _FIND_IDS_PER_STATEMENT: Final = 500
@@ -92,14 +93,27 @@ class Appender:
         return int(rows[0][0])
 
     def touch(self, connection: Connection) -> None:
-        """Write the head row as it is: whether a record could be appended now, for health.
+        """Lock the head row for this transaction.
 
         Raises:
-            AuditUnavailableError: it could not.
+            AuditUnavailableError: the database refused, or the log is closed.
         """
         with driver_errors(connection):
             if execute(connection, _TOUCH, (self.log,)) != 1:
                 raise AuditUnavailableError("the audit log is closed")
+
+    def probe(self, connection: Connection) -> None:
+        """Write the head row and put it back: whether a record could be made durable now, for health.
+
+        A row that stays as it is costs SQLite no write at all, so `touch` succeeds on a full disk.
+
+        Raises:
+            AuditUnavailableError: the database refused, or the log is closed.
+        """
+        with driver_errors(connection):
+            for step in (1, -1):
+                if execute(connection, _SHIFT, (step, self.log)) != 1:
+                    raise AuditUnavailableError("the audit log is closed")
 
     def _append_sqlite(self, connection: Connection, records: Sequence[EncodedRecord]) -> int:
         head = fetch(connection, _TAKE_HEAD, (len(records), self.log))

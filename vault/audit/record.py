@@ -19,6 +19,7 @@ from vault.domain.errors import IntegrityError, InvalidArgumentError, RecordTooL
 from vault.domain.limits import LIMITS
 
 VERSION: Final = 1
+_CACHED_ATTRIBUTES: Final = 32
 _INT64: Final = range(-(2**63), 2**63)
 _ENCODABLE: Final = "must hold Unicode text and 64-bit integers"
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -141,14 +142,21 @@ def _middle(identity: str, max_form: str, outcome: str, policy: str, purpose: st
     )
 
 
-@lru_cache(maxsize=8_192)
 def _attributes(items: tuple[tuple[str, AttributeEntry], ...]) -> str:
+    # long lists are rare and whoever asks chooses their names: they must not fill the memory
+    return _few_attributes(items) if len(items) <= _CACHED_ATTRIBUTES else _all_attributes(items)
+
+
+def _all_attributes(items: tuple[tuple[str, AttributeEntry], ...]) -> str:
     if not items:
         return ""
     return '"attributes":{' + ",".join([_attribute(name, entry) for name, entry in sorted(items)]) + "},"
 
 
-@lru_cache(maxsize=16_384)
+_few_attributes: Final = lru_cache(maxsize=2_048)(_all_attributes)
+
+
+@lru_cache(maxsize=8_192)
 def _attribute(name: str, entry: AttributeEntry) -> str:
     bases = _strings("bases", entry.bases)
     body = _high("act", entry.act) + bases + _high("reason", entry.reason) + _high("rule", entry.rule)

@@ -1,7 +1,7 @@
 """Checks of request fields that need no policy and no data; each adds a violation that says what is right."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -9,6 +9,7 @@ from vault.domain.errors import InvalidArgumentError, Violation
 from vault.domain.limits import LIMITS
 from vault.domain.types import NAME
 
+_REMEMBERED_NAMES: Final = 32
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _JURISDICTION: Final = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -17,8 +18,9 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 class FieldChecks:
     """Collects violations of one request; `raise_if_any` ends the checking."""
 
-    def __init__(self) -> None:
-        self.violations: list[Violation] = []
+    def __init__(self, found: Iterable[Violation] = ()) -> None:
+        """Begin with what was `found` already."""
+        self.violations: list[Violation] = list(found)
 
     def require(self, holds: bool, field: str, description: str) -> bool:
         """Add a violation unless `holds`; returns `holds`."""
@@ -42,7 +44,7 @@ class FieldChecks:
         )
 
     def names(self, values: Sequence[str], field: str, most: int) -> None:
-        if _all_fine(tuple(values), most):
+        if len(values) <= _REMEMBERED_NAMES and _all_fine(tuple(values), most):
             return
         if not self.require(0 < len(values) <= most, field, f"must hold 1 to {most} ids"):
             return
@@ -90,8 +92,13 @@ class FieldChecks:
             )
 
 
-@lru_cache(maxsize=4_096)
 def _all_fine(names: tuple[str, ...], most: int) -> bool:
+    # long names are refused before anything is remembered: a caller must not fill the memory
+    return all(len(name) <= LIMITS.name_characters for name in names) and _remembered_fine(names, most)
+
+
+@lru_cache(maxsize=1_024)
+def _remembered_fine(names: tuple[str, ...], most: int) -> bool:
     """Services ask for the same few lists of attributes again and again."""
     return 0 < len(names) <= most and len(set(names)) == len(names) and all(map(well_formed, names))
 

@@ -97,6 +97,7 @@ class Act(StrEnum):
     SUBJECT_ERASE = "subject.erase"
     SUBJECT_RESTRICT = "subject.restrict"
     SUBJECT_OBJECT = "subject.object"
+    SUBJECT_JURISDICTIONS = "subject.jurisdictions"
     SUBJECT_HISTORY = "subject.history"
     POLICY_READ = "policy.read"
     POLICY_EXPLAIN = "policy.explain"

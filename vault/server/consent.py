@@ -4,31 +4,39 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from google.protobuf import timestamp_pb2
-
 from vault.consent.overview import InForce
-from vault.domain.errors import InvalidArgumentError
+from vault.consents import ConsentOutcome, ConsentWrite, Token
+from vault.domain.errors import InvalidArgumentError, Violation
 from vault.domain.types import Caller, ConsentEvent, ConsentState
-from vault.rights import ConsentOutcome, ConsentWrite, RightsPipeline, Token
+from vault.rights import RightsPipeline
 from vault.server.convert import REASON_NUMBERS, STATE_NUMBERS, STATES, microseconds, record_ref, timestamp
 from vault.server.edge import Edge, unary
 from vault.server.worker import ChangeWorker
+from vault.showing import ConsentViews
 from vault.v1 import consent_service_pb2 as pb
 from vault.v1 import consent_service_pb2_grpc, rights_service_pb2_grpc
 from vault.v1 import rights_service_pb2 as rights_pb
 
 _DEFAULT_PAGE: Final = 100
 _LARGEST_PAGE: Final = 1_000
+_MOST_JURISDICTIONS: Final = 17
+"""One more than is allowed, so that too many are still noticed."""
 
 
 class ConsentServicer(consent_service_pb2_grpc.ConsentServiceServicer):
     """Recording and showing consent."""
 
     def __init__(
-        self, edge: Edge, rights: RightsPipeline, changes: ChangeWorker, queries: ChangeWorker
+        self,
+        edge: Edge,
+        rights: RightsPipeline,
+        views: ConsentViews,
+        changes: ChangeWorker,
+        queries: ChangeWorker,
     ) -> None:
         self.edge = edge
         self._rights = rights
+        self._views = views
         self._changes = changes
         self._queries = queries
 
@@ -36,23 +44,25 @@ class ConsentServicer(consent_service_pb2_grpc.ConsentServiceServicer):
     async def RecordConsent(
         self, request: pb.RecordConsentRequest, caller: Caller
     ) -> pb.RecordConsentResponse:
+        problems: list[Violation] = []
         state = STATES.get(request.state)
         if state is None:
-            raise InvalidArgumentError.of("state", "must be set")
+            problems.append(Violation("state", "must be set"))
         write = ConsentWrite(
             request_id=request.request_id,
             customer_number=request.customer_number,
             purpose=request.purpose,
-            state=state,
+            state=state or ConsentState.GIVEN,
             channel=request.channel,
             evidence=request.evidence,
             notice=request.notice,
             notice_version=request.notice_version,
             language=request.language,
             jurisdiction=request.jurisdiction,
-            valid_from=_moment(request.valid_from, "valid_from") if request.HasField("valid_from") else 0,
-            expires_at=_moment(request.expires_at, "expires_at") if request.HasField("expires_at") else 0,
-            jurisdictions=tuple(request.jurisdictions),
+            valid_from=_moment(request, "valid_from", problems),
+            expires_at=_moment(request, "expires_at", problems),
+            jurisdictions=tuple(request.jurisdictions[:_MOST_JURISDICTIONS]),
+            problems=tuple(problems),
         )
         outcome = await self._changes.run(partial(self._rights.record_consent, caller, write))
         return pb.RecordConsentResponse(
@@ -78,7 +88,7 @@ class ConsentServicer(consent_service_pb2_grpc.ConsentServiceServicer):
 
     @unary
     async def GetConsent(self, request: pb.GetConsentRequest, caller: Caller) -> pb.GetConsentResponse:
-        overview = await self._queries.run(partial(self._rights.overview, caller, request.customer_number))
+        overview = await self._queries.run(partial(self._views.overview, caller, request.customer_number))
         return pb.GetConsentResponse(
             purposes=_effective(overview.purposes),
             jurisdictions=overview.jurisdictions,
@@ -90,15 +100,17 @@ class ConsentServicer(consent_service_pb2_grpc.ConsentServiceServicer):
     async def ListConsentEvents(
         self, request: pb.ListConsentEventsRequest, caller: Caller
     ) -> pb.ListConsentEventsResponse:
+        problems: list[Violation] = []
         if not 0 <= request.page_size <= _LARGEST_PAGE:
-            raise InvalidArgumentError.of("page_size", f"must be 1 to {_LARGEST_PAGE}, or 0 for the default")
+            problems.append(Violation("page_size", f"must be 1 to {_LARGEST_PAGE}, or 0 for the default"))
         page = await self._queries.run(
             partial(
-                self._rights.events,
+                self._views.events,
                 caller,
                 request.customer_number,
-                _after(request.page_token),
+                _after(request.page_token, problems),
                 request.page_size or _DEFAULT_PAGE,
+                problems,
             )
         )
         return pb.ListConsentEventsResponse(
@@ -156,19 +168,27 @@ class RightsServicer(rights_service_pb2_grpc.RightsServiceServicer):
         return outcome
 
 
-def _moment(moment: timestamp_pb2.Timestamp, field: str) -> int:
-    found = microseconds(moment, field)
+def _moment(request: pb.RecordConsentRequest, field: str, problems: list[Violation]) -> int:
+    """Microseconds of an optional moment, 0 for none; what is wrong with it goes to `problems`."""
+    if not request.HasField(field):  # type: ignore[arg-type]
+        return 0
+    try:
+        found = microseconds(getattr(request, field), field)
+    except InvalidArgumentError as error:
+        problems.extend(error.violations)
+        return 0
     if found <= 0:
-        raise InvalidArgumentError.of(field, "must be after 1970")
+        problems.append(Violation(field, "must be after 1970"))
     return found
 
 
-def _after(page_token: str) -> int:
+def _after(page_token: str, problems: list[Violation]) -> int:
     if not page_token:
         return 0
-    if not (page_token.isascii() and page_token.isdigit() and len(page_token) < 19):
-        raise InvalidArgumentError.of("page_token", "must be one that an answer gave")
-    return int(page_token)
+    if page_token.isascii() and page_token.isdigit() and len(page_token) < 19:
+        return int(page_token)
+    problems.append(Violation("page_token", "must be one that an answer gave"))
+    return 0
 
 
 def _token(token: Token) -> pb.ConsentToken:
