@@ -18,10 +18,11 @@ from vault.assembly import build_pipelines, log_signer, open_rooms
 from vault.audit.startup import open_log
 from vault.config import load_settings
 from vault.domain.types import Caller
+from vault.server.blocking import BlockingWorker
 from vault.server.data import DataServicer
 from vault.server.edge import Edge
 from vault.server.metrics import Meter
-from vault.server.worker import ChangeWorker, DisclosureWorker
+from vault.server.worker import DisclosureWorker
 from vault.v1 import data_service_pb2_grpc
 
 __all__ = ["ATTRIBUTES", "PURPOSE"]
@@ -52,7 +53,7 @@ async def main(home: Path, customers: int) -> None:
         edge = _OpenEdge(_OneCaller(), _OneCaller(), Meter())
         server = grpc.aio.server()
         data_service_pb2_grpc.add_DataServiceServicer_to_server(
-            DataServicer(edge, worker, pipelines.intake, ChangeWorker("changes")), server
+            DataServicer(edge, worker, pipelines.intake, BlockingWorker("changes")), server
         )
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

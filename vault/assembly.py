@@ -1,7 +1,7 @@
 """Wires everything: the only module that knows all rooms (architecture.md, "Layers")."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from vault.enrolment import Enrolment
 from vault.identity.authority import Authority
 from vault.intake import IntakePipeline
 from vault.operations import OperationsPipeline
+from vault.policy.bundle import Bundle
 from vault.policy.live import LivePolicy
 from vault.recording import Recorder
 from vault.replay import Replays
@@ -54,7 +55,6 @@ METADATAS: Final = (store_metadata, audit_metadata)
 CA_FOLDER: Final = "ca"
 TLS_FOLDER: Final = "tls"
 KEY_FILE: Final = "keys.json"
-_HOUSEKEEPING_SECONDS: Final = 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ class Pipelines:
     views: ConsentViews
     operations: OperationsPipeline
     keyring: Keyring
+    tenant_keys: TenantKeys
     recorder: Recorder
     integrator: Integrator
     requests: RequestRepository
@@ -158,8 +159,7 @@ def open_rooms(settings: Settings, *, exclusive: bool) -> Iterator[Rooms]:
         else:
             schema.require_current(database)
         provider = key_provider(settings, clock, randomness)
-        if settings.environment == "development":
-            provider.ensure_keys(policy.current.bundle.key_classes)
+        ensure_keys(settings, provider, policy.current.bundle.key_classes)
         yield Rooms(settings, clock, randomness, policy, database, provider)
     finally:
         database.close()
@@ -178,6 +178,26 @@ def _raise_schema(database: Database) -> None:
         ) from None
 
 
+def ensure_keys(settings: Settings, provider: KeyProvider, classes: Iterable[str]) -> None:
+    """Make the keys of these key classes that are not there; in production the operator does.
+
+    Raises:
+        ConfigurationError, KeysUnavailableError.
+    """
+    if settings.environment == "development":
+        provider.ensure_keys(classes)
+
+
+def warm_tenants(tenant_keys: TenantKeys, bundle: Bundle) -> None:
+    """Make or fetch the keys of every tenant of a bundle, so that no call waits for the key provider.
+
+    Raises:
+        KeysUnavailableError, StoreUnavailableError, IntegrityError.
+    """
+    for tenant in sorted({caller.tenant for caller in bundle.callers.values()}):
+        tenant_keys.warm(tenant)
+
+
 def log_signer(rooms: Rooms) -> KeySigner:
     """Signs checkpoints."""
     return KeySigner(rooms.provider, LOG)
@@ -187,8 +207,7 @@ def build_pipelines(rooms: Rooms, opened: OpenLog, signer: KeySigner) -> Pipelin
     """Wire the pipelines over an open log."""
     clock, randomness, database, policy = rooms.clock, rooms.randomness, rooms.database, rooms.policy
     tenant_keys = TenantKeys(rooms.provider, SqlTenantKeyRepository(database), randomness)
-    for tenant in sorted({caller.tenant for caller in policy.current.bundle.callers.values()}):
-        tenant_keys.warm(tenant)
+    warm_tenants(tenant_keys, policy.current.bundle)
     keyring = Keyring(rooms.provider, clock, randomness, LIMITS.dek_cache_seconds, LIMITS.dek_cache_entries)
     integrator = Integrator(database, opened.log, signer, clock, rooms.outside)
     recorder = Recorder(
@@ -238,6 +257,7 @@ def build_pipelines(rooms: Rooms, opened: OpenLog, signer: KeySigner) -> Pipelin
             vkey(opened.origin, signer.public_key()),
         ),
         keyring=keyring,
+        tenant_keys=tenant_keys,
         recorder=recorder,
         integrator=integrator,
         requests=requests,

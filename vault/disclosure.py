@@ -81,6 +81,7 @@ log = structlog.get_logger("datavault.disclosure")
 READ: Final = "read"
 _EVERY_BASIS: Final = frozenset(basis.value for basis in Basis) - {ANY_BASIS, OPERATION_BASIS}
 _NOT_PERMITTED: Final = Decision(form=None, reason=Reason.NOT_PERMITTED)
+_LOADING_SECONDS: Final = 1.0
 _HOUR_SECONDS: Final = 3_600
 _HOUR_MICROSECONDS: Final = 3_600_000_000
 
@@ -171,11 +172,33 @@ class DisclosurePipeline(Generic[M]):
             if item.error is None:
                 tenants[item.read.caller.tenant].append(item)
         for tenant, members in tenants.items():
-            try:
-                self._load_tenant(tenant, members, bundle)
-            except DatavaultError as error:
-                for item in members:
-                    item.error = error
+            began = self._clock.monotonic()
+            error = _failure(self._load_tenant, tenant, members, bundle)
+            if error is not None:
+                self._load_singly(tenant, members, bundle, error, began + _LOADING_SECONDS)
+
+    def _load_singly(
+        self, tenant: str, items: Sequence[_Item[M]], bundle: Bundle, error: DatavaultError, until: float
+    ) -> None:
+        """Load the members of a group that failed with `error` one by one, so that only the bad one fails.
+
+        Where each try waits, for a lock, a group's worth of waiting would hold up everyone else: those whose
+        turn does not come before `until` get the error of the group.
+        """
+        for item in items:
+            alone = len(items) > 1 and self._clock.monotonic() < until
+            item.error = (
+                _failure(self._load_tenant, tenant, [item], bundle) if alone else error
+            ) or item.error
+        # alone, each found the whole quota left
+        loaded = [item for item in items if item.error is None]
+        if loaded and (failed := _failure(self._count_quota, tenant, loaded, bundle)):
+            for item in loaded:
+                item.error = failed
+
+    def _count_quota(self, tenant: str, items: Sequence[_Item[M]], bundle: Bundle) -> None:
+        with self._transactions.read() as connection:
+            self._refuse_over_quota(connection, tenant, items, bundle)
 
     def _load_tenant(self, tenant: str, items: Sequence[_Item[M]], bundle: Bundle) -> None:
         asked = {name for item in items if item.entitled for name in item.read.attributes}
@@ -184,7 +207,14 @@ class DisclosurePipeline(Generic[M]):
             found = self._reader.load(connection, tenant, [item.mac for item in items], attributes)
             self._refuse_over_quota(connection, tenant, items, bundle)
         for item in items:
-            item.snapshot = found.get(item.mac)
+            subject = found.get(item.mac)
+            if isinstance(subject, IntegrityError):
+                # who is not entitled learns nothing, not even that there is such a customer
+                if item.entitled:
+                    log.error("subject_is_not_readable", kind="row of another type")
+                    item.error = subject
+                continue
+            item.snapshot = subject
             if item.snapshot is not None and item.entitled:
                 self._guard(self._check_subject, item)
 
@@ -414,13 +444,21 @@ class DisclosurePipeline(Generic[M]):
 
     def _guard(self, step: Callable[..., None], item: _Item[M], *arguments: object) -> None:
         """Run a step for one item: what goes wrong there stays its own."""
-        try:
-            step(item, *arguments)
-        except DatavaultError as error:
-            item.error = error
-        except Exception as error:
-            log.error("disclosure_fault", step=step.__name__, kind=type(error).__name__)
-            item.error = DatavaultError("internal error")
+        failed = _failure(step, item, *arguments)
+        if failed is not None:
+            item.error = failed
+
+
+def _failure(step: Callable[..., None], *arguments: object) -> DatavaultError | None:
+    """What goes wrong in a step, None when nothing does."""
+    try:
+        step(*arguments)
+    except DatavaultError as error:
+        return error
+    except Exception as error:
+        log.error("disclosure_fault", step=step.__name__, kind=type(error).__name__)
+        return DatavaultError("internal error")
+    return None
 
 
 def _refuse_inner_purpose(read: Read, loaded: Loaded) -> None:

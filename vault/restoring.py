@@ -49,7 +49,7 @@ def finish_restore(
     def work(connection: Connection) -> tuple[Reapplied, list[EncodedRecord]]:
         records, unknown = [], 0
         for event in adoption.events:
-            tenant, subject_id = _place(event)
+            tenant, subject_id, event_id = _place(event)
             subject = consents.lock_subject(connection, tenant, subject_id)
             if subject is None:
                 unknown += 1
@@ -60,7 +60,7 @@ def finish_restore(
                 ACTION,
                 subject=subject.audit_pseudonym,
                 purpose=str(event.document.get("purpose", "")),
-                consents=(str(event.document["event"]),),
+                consents=(event_id,),
                 detail={"lost_origin": event.origin, "lost_position": event.position},
             )
             records.append(EncodedRecord(record.id, encode(record)))
@@ -70,12 +70,16 @@ def finish_restore(
     return recorder.commit(work).value
 
 
-def _place(event: OutsideEvent) -> tuple[str, bytes]:
+def _place(event: OutsideEvent) -> tuple[str, bytes, str]:
+    """Tenant, subject id and event id, which every kind of event has."""
     document = event.document
     try:
-        return str(document["tenant"]), bytes.fromhex(document["subject"])
+        tenant, subject, event_id = document["tenant"], bytes.fromhex(document["subject"]), document["event"]
     except (KeyError, TypeError, ValueError):
-        raise IntegrityError("an event in the outside store names no subject") from None
+        raise IntegrityError("an event in the outside store names no subject, or no event") from None
+    if not (isinstance(tenant, str) and isinstance(event_id, str) and event_id):
+        raise IntegrityError("an event in the outside store names no subject, or no event")
+    return tenant, subject, event_id
 
 
 def _apply(

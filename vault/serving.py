@@ -23,6 +23,7 @@ from vault.identity.certificates import CertificateAuthenticator
 from vault.identity.jwt import JwtAuthenticator, JwtIssuer
 from vault.policy.problems import PolicyError
 from vault.server.audit import AuditServicer
+from vault.server.blocking import BlockingWorker
 from vault.server.consent import ConsentServicer, RightsServicer
 from vault.server.data import DataServicer
 from vault.server.edge import Edge
@@ -37,7 +38,7 @@ from vault.server.lifecycle import (
 )
 from vault.server.metrics import Meter
 from vault.server.policy import PolicyServicer
-from vault.server.worker import ChangeWorker, DisclosureWorker
+from vault.server.worker import DisclosureWorker
 from vault.store.bundles import BundleRepository
 from vault.store.quotas import QuotaRepository
 from vault.store.requests import RequestRepository
@@ -87,8 +88,8 @@ def keep_bundle(rooms: Rooms) -> None:
 async def _serve(rooms: Rooms, pipelines: Pipelines, ready_file: Path | None) -> None:
     meter = Meter()
     worker = DisclosureWorker(pipelines.disclosure, pipelines.keyring, rooms.clock)
-    changes = ChangeWorker("changes")
-    queries = ChangeWorker("queries", threads=2)
+    changes = BlockingWorker("changes")
+    queries = BlockingWorker("queries", threads=2)
     registrations = _registrations(rooms, pipelines, worker, changes, queries, meter)
     monitor = HealthMonitor(
         [registration.service for registration in registrations],
@@ -135,8 +136,8 @@ def _registrations(
     rooms: Rooms,
     pipelines: Pipelines,
     worker: DisclosureWorker,
-    changes: ChangeWorker,
-    queries: ChangeWorker,
+    changes: BlockingWorker,
+    queries: BlockingWorker,
     meter: Meter,
 ) -> list[Registration]:
     edge = Edge(
@@ -223,7 +224,7 @@ async def _reload(rooms: Rooms) -> None:
         log.info("policy_loaded", bundle=loaded.bundle.hash)
 
 
-async def _housekeeping(rooms: Rooms, pipelines: Pipelines, changes: ChangeWorker) -> None:
+async def _housekeeping(rooms: Rooms, pipelines: Pipelines, changes: BlockingWorker) -> None:
     """Forget old request ids, quota hours and delivered outbox entries, once an hour."""
 
     def purge() -> None:

@@ -173,7 +173,7 @@ def test_clearing_what_is_not_set_changes_nothing(service: RunningService) -> No
 
 
 def test_a_repeated_request_is_answered_as_the_first_time(either: RunningService) -> None:
-    """Same id, same content: same answer, one version, one record."""
+    """Same id, same content: same answer, one version; the record of the repetition names the first."""
     number, request_id = either.customer(), wire.request_id()
     first = write(either, number, {"email": "a@b.example"}, request_id=request_id)
     write(either, number, {"email": "b@b.example"})
@@ -186,7 +186,9 @@ def test_a_repeated_request_is_answered_as_the_first_time(either: RunningService
         True,
     )
     assert value_of(either, number, "email") == ("b@b.example", 2)
-    assert [each["id"] for each in either.records() if each.get("request") == request_id] == [first.record_id]
+    done, repeated = [each for each in either.records() if each.get("request") == request_id]
+    assert done["id"] == first.record_id
+    assert repeated["detail"] == {"replay_of": first.record_id}
 
 
 @pytest.mark.parametrize(
@@ -249,7 +251,7 @@ def test_a_write_is_on_record_without_its_values(service: RunningService) -> Non
         "authorised",
         "import-2024:row.7",
     )
-    assert record["detail"] == {"jurisdictions": "set"}
+    assert record["detail"] == {"jurisdictions": "EU", "jurisdictions_before": ""}
     assert "a@b.example" not in str(record)
     assert number not in str(record)
 

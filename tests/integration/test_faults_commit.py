@@ -179,6 +179,11 @@ def fill(house: House) -> str:
     raise AssertionError("it never filled up")
 
 
+def read_until_refused(house: House) -> None:
+    while True:
+        house.read(FRAUD, "4711", FRAUD, ["email"])
+
+
 def test_a_database_without_room_refuses_and_goes_on_later(house: House) -> None:
     """When no page can be had a read gives nothing, a write changes nothing, and health sees it; with room
     the same write happens, once."""
@@ -188,8 +193,7 @@ def test_a_database_without_room_refuses_and_goes_on_later(house: House) -> None
     refused = fill(house)
     before = house.records()
     with pytest.raises(AuditUnavailableError):
-        while True:
-            house.read(FRAUD, "4711", FRAUD, ["email"])
+        read_until_refused(house)
     assert [record for record in house.records() if record["action"] == "write"] == [
         record for record in before if record["action"] == "write"
     ]

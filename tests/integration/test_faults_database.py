@@ -130,7 +130,7 @@ def test_a_read_only_database_is_refused(service: RunningService) -> None:
         settings = Settings(home=home, policies=write_policies(folder / "policies"))
         with (
             without_root(),
-            pytest.raises(StartRefusedError, match="home/datavault.db: .* rights"),
+            pytest.raises(StartRefusedError, match=r"home/datavault\.db: .* rights"),
             assembly.open_rooms(settings, exclusive=True),
         ):
             raise AssertionError("it opened")

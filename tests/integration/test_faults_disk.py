@@ -1,10 +1,6 @@
 """The disk is full: nothing is half done, health says so, and it goes on once there is room."""
 
-import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -13,7 +9,6 @@ from tests.support.faults import (
     add_customer,
     eventually,
     full_disk,
-    read,
     reads_again,
     refused_read,
     refused_write,

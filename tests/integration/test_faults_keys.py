@@ -1,17 +1,15 @@
 """The KMS hangs or is gone while the service runs: what needs it fails in bounded time, the rest goes on."""
 
 import contextlib
-import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import grpc
 import pytest
 
 from tests.support.faults import (
-    FRAUD,
     add_customer,
     eventually,
     read,
@@ -25,6 +23,7 @@ from tests.support.faults_proxy import Proxy, proxy_to
 from tests.support.service import RunningService
 from vault.client import DenialReason
 from vault.crypto.dev_server import DevTransit, start_dev_transit
+from vault.domain.limits import LIMITS
 
 AT_ONCE = 12
 
@@ -57,16 +56,21 @@ def service(
         yield running
 
 
-@pytest.fixture
-def numbers(service: RunningService) -> list[str]:
-    """Customers of whom the service, just started, holds the key of no class but `contact`, and that of the
-    first two alone."""
-    added = [add_customer(service) for _ in range(AT_ONCE)]
+@pytest.fixture(scope="module")
+def uncached(service: RunningService) -> Iterator[str]:
+    """Customers of whom the service, started anew, holds no key yet; each is given out once."""
+    numbers = [add_customer(service) for _ in range(AT_ONCE + 8)]
     service.stop()
     service.launch()
-    for number in added[:2]:
-        read(service, number, "email")
-    return added
+    return iter(numbers)
+
+
+@pytest.fixture
+def half_cached(service: RunningService, uncached: Iterator[str]) -> str:
+    """A customer of whom it holds the key of the email address and not that of the income."""
+    number = next(uncached)
+    read(service, number, "email")
+    return number
 
 
 @contextlib.contextmanager
@@ -98,12 +102,12 @@ def without_keys(
 
 
 def test_what_is_cached_is_served_and_the_rest_says_why_not(
-    service: RunningService, numbers: list[str], without_keys: contextlib.AbstractContextManager[None]
+    service: RunningService, half_cached: str, without_keys: contextlib.AbstractContextManager[None]
 ) -> None:
     """Without the KMS a cached key goes on serving; an attribute whose key is not cached is denied with
     key-unavailable beside the others of the same read; writes that need a new key fail and change nothing.
     With the KMS back everything works again, in the same process."""
-    number, other = numbers[:2]
+    number = half_cached
     process = service.process.pid
     with without_keys:
         subjects = service.sql("SELECT count(*) FROM subject")
@@ -112,7 +116,7 @@ def test_what_is_cached_is_served_and_the_rest_says_why_not(
         assert mixed.value("email") == f"{number}@mail.example"
         assert mixed.denied["income"].reason is DenialReason.KEY_UNAVAILABLE
         assert service.records()[mixed.position]["attributes"]["income"]["reason"] == "key-unavailable"
-        assert write(service, other, "new@mail.example").versions == {"email": 2}
+        assert write(service, number, "new@mail.example").versions == {"email": 2}
         refused = refused_write(service, service.customer())
         assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "KEYS_UNAVAILABLE")
         assert refused.retry_seconds is not None
@@ -125,30 +129,29 @@ def test_what_is_cached_is_served_and_the_rest_says_why_not(
 
 
 def test_many_reads_without_their_keys_do_not_wait_for_each_other(
-    service: RunningService, numbers: list[str], server: DevTransit
+    service: RunningService, half_cached: str, uncached: Iterator[str], server: DevTransit
 ) -> None:
     """Many reads of uncached customers at once are all answered within the default deadline, and do not hold
     up the read of a cached one."""
+    seconds = LIMITS.default_deadline_seconds
+    calls = [partial(read, service, next(uncached), "income", timeout=seconds) for _ in range(AT_ONCE)]
     with hung(server):
-        calls = [
-            lambda number=number: read(service, number, "income", timeout=10.0) for number in numbers[2:]
-        ]
-        *answers, cached = together(*calls, lambda: read(service, numbers[0], timeout=10.0))
-    assert cached.value("email") == f"{numbers[0]}@mail.example"
+        *answers, cached = together(*calls, partial(read, service, half_cached, timeout=seconds))
+    assert cached.value("email") == f"{half_cached}@mail.example"
     assert {answer.denied["income"].reason for answer in answers} == {DenialReason.KEY_UNAVAILABLE}
 
 
 def test_checkpoints_wait_for_the_signer_and_reads_do_not(
-    service: RunningService, numbers: list[str], server: DevTransit
+    service: RunningService, half_cached: str, server: DevTransit
 ) -> None:
     """Without the signer records go on and checkpoints lag, which is told; then one covers them all."""
     with hung(server):
-        position = read(service, numbers[0]).position
+        position = read(service, half_cached).position
         eventually(
             lambda: any('"KEYS_UNAVAILABLE"' in line for line in service.log_lines()), "the lag is told"
         )
         assert signed(service) <= position
-        assert read(service, numbers[0]).position == position + 1
+        assert read(service, half_cached).position == position + 1
     eventually(lambda: signed(service) == len(service.records()), "a checkpoint covers all records")
     assert service.verify().problems == []
 

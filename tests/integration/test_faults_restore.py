@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.faults import (
+    FRAUD,
     add_customer,
     command,
     copy_database,
@@ -95,7 +96,7 @@ def test_a_restored_database_is_adopted_and_what_was_withdrawn_binds(
     copy_database(service.database_path, backup)
     portal, office = service.client("customer-portal"), service.client("privacy-office")
     portal.withdraw_consent(withdrawn, purpose=OFFERS, channel="app")
-    office.object_to_purpose(objected, purpose=OFFERS, channel="letter")
+    office.object_to_purpose(objected, purpose=FRAUD, channel="letter")
     office.restrict_subject(restricted)
     eventually(lambda: all_outside(service), "everything is outside")
     lost_size = len(service.records())
@@ -110,7 +111,7 @@ def test_a_restored_database_is_adopted_and_what_was_withdrawn_binds(
 
     service.launch()
     assert offered(service, withdrawn) is DenialReason.CONSENT_WITHDRAWN
-    assert offered(service, objected) is DenialReason.OBJECTED
+    assert read(service, objected).denied["email"].reason is DenialReason.OBJECTED
     assert offered(service, restricted) is DenialReason.NOT_AVAILABLE
     assert offered(service, kept) == f"{kept}@mail.example"
     ((first,),) = service.sql('SELECT entry FROM log_entry WHERE log = 2 AND "index" = 0')

@@ -17,8 +17,9 @@ from vault.domain.errors import DatavaultError, OverloadedError, ShuttingDownErr
 from vault.domain.limits import LIMITS
 from vault.reads import Attempt, Read, Released
 from vault.server import edge, worker
+from vault.server.blocking import BlockingWorker
 from vault.server.metrics import Meter
-from vault.server.worker import ChangeWorker, DisclosureWorker
+from vault.server.worker import DisclosureWorker
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +187,7 @@ def test_a_cancelled_change_is_finished_all_the_same(house: House) -> None:
         return house.write_group([write])
 
     async def play() -> None:
-        changes = ChangeWorker("changes")
+        changes = BlockingWorker("changes")
         task = asyncio.ensure_future(changes.run(work))
         await asyncio.sleep(0)
         task.cancel()

@@ -84,11 +84,13 @@ GRANTS = st.builds(
 )
 TAKEN_BACK = st.builds(
     Event,
-    st.sampled_from([*NEGATIVE, "requested", "objected", "objection-lifted", "opted-out", "opted-in"]),
+    st.sampled_from([*NEGATIVE, "requested", "objection-lifted", "opted-out", "opted-in"]),
     st.sampled_from([*ENTITLED, *INNER]),
 )
+MARKETING = ["personalised-offers", "email-campaigns", "partner-offers", "marketing"]
+OBJECTIONS = st.builds(Event, st.just("objected"), st.sampled_from([*MARKETING, "analytics", "security"]))
 RESTRICTIONS = st.builds(Event, st.sampled_from(["restricted", "lifted"]), st.just(""))
-EVENTS = st.lists(st.one_of(GRANTS, TAKEN_BACK, TAKEN_BACK, RESTRICTIONS), max_size=6)
+EVENTS = st.lists(st.one_of(GRANTS, GRANTS, TAKEN_BACK, OBJECTIONS, RESTRICTIONS), max_size=6)
 
 
 # --- the expectation --------------------------------------------------------------------------------------

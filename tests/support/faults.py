@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def faulty_service(folder: Path, **limits: float) -> tuple[RunningService, Fault
         "PYTHONPATH": os.pathsep.join([str(_FAULTY), str(REPOSITORY)]),
         "DATAVAULT_TEST_HANG": str(switch.path),
         "DATAVAULT_TEST_LIMITS": json.dumps(limits),
+        "DATAVAULT_METRICS": "127.0.0.1:0",
     }
     return start_service(folder, environment=environment), switch
 
@@ -179,20 +181,18 @@ def health(service: RunningService, name: str = "") -> Any:
     return stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=20).status
 
 
+def gauge(service: RunningService, name: str) -> float:
+    """A gauge as the service last measured it (twice a second); it must have been started with metrics."""
+    with urllib.request.urlopen(f"http://{service.addresses['metrics']}/metrics", timeout=20) as answer:
+        text = answer.read().decode("ascii")
+    (line,) = [line for line in text.splitlines() if line.startswith(f"datavault_{name} ")]
+    return float(line.split()[1])
+
+
 def together(*calls: Callable[[], Any]) -> list[Any]:
     """Run calls at the same time; their results in order."""
     with ThreadPoolExecutor(len(calls)) as pool:
         return [future.result(PATIENCE) for future in [pool.submit(call) for call in calls]]
-
-
-@contextlib.contextmanager
-def under_way(call: Callable[[], Any]) -> Iterator["Call"]:
-    """A call that goes on beside the block; at its end it must have ended."""
-    started = Call(call)
-    try:
-        yield started
-    finally:
-        started.join()
 
 
 class Call:
@@ -223,7 +223,7 @@ class Call:
     def _run(self) -> None:
         try:
             self._result = self._call()
-        except Exception as error:  # noqa: BLE001 - it is given to whoever asks for the result
+        except Exception as error:
             self._error = error
 
 

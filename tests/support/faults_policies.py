@@ -19,7 +19,6 @@ purposes:
     dpv: dpv:PersonalisedAdvertising
     descriptions: {en: "Choose offers that fit you."}
     bases: {"*": []}
-    consent_lifetime: 730d
     notice: offers
     notice_minimum_version: 2
   fraud-detection:

@@ -17,13 +17,13 @@ from vault.audit.verify import VerifyReport
 from vault.client.answers import disclosure
 from vault.client.results import Disclosure
 from vault.config import Settings
+from vault.consents import ConsentOutcome, ConsentWrite
 from vault.crypto.envelope import DataKey
 from vault.domain.errors import DatavaultError
 from vault.domain.protocols import Clock
 from vault.domain.types import Caller, ConsentState, Form, WrappedKey
 from vault.domain.values import TypedValue, Value
 from vault.reads import Attempt, MissingKeys, Read, Released
-from vault.consents import ConsentOutcome, ConsentWrite
 from vault.writes import AttributeChange, Write, Written
 
 NOTICES: Final[Mapping[str, tuple[str, int]]] = {

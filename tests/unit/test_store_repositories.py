@@ -235,7 +235,7 @@ def test_requests_are_forgotten_after_seven_days(database: Database) -> None:
     young = StoredRequest("young", "record-2", b"f", b"{}", NOW - KEPT_MICROSECONDS)
     with database.write() as connection:
         REQUESTS.put_many(connection, TENANT, "portal", [old, young])
-        assert REQUESTS.purge(connection, NOW) == 1
+        assert REQUESTS.purge(connection, NOW, 10) == 1
         assert set(REQUESTS.get_many(connection, TENANT, "portal", ["old", "young"])) == {"young"}
 
 
@@ -260,7 +260,7 @@ def test_quotas_add_up_within_their_hour(database: Database) -> None:
         assert quotas.add(connection, TENANT, "engine", "offers", 8, 1) == 1
         assert quotas.used(connection, TENANT, "engine", "offers", 7) == 7
         assert quotas.used(connection, TENANT, "other", "offers", 7) == 0
-        assert quotas.purge(connection, 8) == 1
+        assert quotas.purge(connection, 8, 10) == 1
         assert quotas.used(connection, TENANT, "engine", "offers", 7) == 0
 
 

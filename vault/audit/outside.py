@@ -21,7 +21,10 @@ CHECKPOINT: Final = "checkpoint"
 EVENT: Final = "event"
 _NAME: Final = re.compile(r"([0-9]{20})(?:\.json)?")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
-_PRUNE: Final = "DELETE FROM outbox WHERE delivered_at IS NOT NULL AND delivered_at < ?"
+_PRUNE: Final = (
+    "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox"
+    " WHERE delivered_at IS NOT NULL AND delivered_at < ? LIMIT ?)"
+)
 _INSERT: Final = "INSERT INTO outbox (log, kind, path, document, created_at) VALUES (?, ?, ?, ?, ?)"
 
 
@@ -181,11 +184,12 @@ def outbox_event(
         execute(connection, _INSERT, (log, EVENT, path, content, now))
 
 
-def prune_outbox(connection: Connection, before: int) -> int:
-    """Forget entries delivered before that moment (microseconds since 1970 UTC); returns how many.
+def prune_outbox(connection: Connection, before: int, most: int) -> int:
+    """Forget at most `most` entries delivered before that moment (microseconds since 1970 UTC); returns how
+    many.
 
     Raises:
         AuditUnavailableError: the database refused.
     """
     with driver_errors(connection):
-        return execute(connection, _PRUNE, (before,))
+        return execute(connection, _PRUNE, (before, most))

@@ -33,6 +33,8 @@ _INDEXED: Final = (
 _CHUNK_RECORDS: Final = 500
 _SCANNED_RECORDS: Final = 20_000
 """Most records one page looks at: a filter that matches little answers short pages, not late ones."""
+_PAGE_BYTES: Final = 3 * 1024 * 1024
+"""Entries of one page together; what a message adds to 1,000 of them stays below the rest of its 4 MiB."""
 _TOKEN_BYTES: Final = 16
 _CONDITIONS: Final = {
     "tenant": "i.tenant = ?",
@@ -107,13 +109,16 @@ def query(connection: Connection, log: int, filter: AuditQuery) -> Page:
 
 def _page(candidates: Iterator[tuple[int, bytes]], filter: AuditQuery) -> Page:
     records: list[IndexedRecord] = []
+    size = 0
     for scanned, (index, entry) in enumerate(candidates):
-        if len(records) == filter.page_size or scanned == _SCANNED_RECORDS:
+        full = len(records) == filter.page_size or size + len(entry) > _PAGE_BYTES
+        if full or scanned == _SCANNED_RECORDS:
             # newest first goes on below the token, oldest first at it
             return Page(tuple(records), _token(filter, index + 1 if filter.newest_first else index))
         record = _parse(index, entry)
         if _matches(record, filter):
             records.append(IndexedRecord(index, record))
+            size += len(entry)
     return Page(tuple(records), "")
 
 

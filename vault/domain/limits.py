@@ -26,6 +26,13 @@ class Limits:
     queued_changes: int = 1_024
     concurrent_calls: int = 4_096
     streams_per_caller: int = 8
+    stream_answer_bytes: int = 32 * 1024 * 1024
+    """What answers of one batch read may take while they are made or wait to be sent, each counted as the
+    largest that its question can have: a reader that stops reading holds no more."""
+    batch_answer_bytes: int = 256 * 1024 * 1024
+    """The same over all batch reads of a process. A stream that holds nothing may begin one read besides."""
+    batch_message_bytes: int = 1024 * 1024
+    """A message of a batch answer is sent once it has this size; one answer alone may be larger."""
 
     default_deadline_seconds: float = 10.0
     longest_deadline_seconds: float = 60.0

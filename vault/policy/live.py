@@ -57,8 +57,12 @@ class LivePolicy:
             PolicyError: a file is wrong, a policy test fails, or the engines differ; what was in force stays.
         """
         loaded = self.prepare(load_bundle(folder), engine)
-        self._current = loaded
+        self.adopt(loaded)
         return loaded
+
+    def adopt(self, loaded: Loaded) -> None:
+        """Put in force what `prepare` gave."""
+        self._current = loaded
 
     def prepare(self, bundle: Bundle, engine: EngineName = "compiled") -> Loaded:
         """Test and compare a bundle without putting it in force. Raises: PolicyError."""

@@ -7,9 +7,9 @@ from vault.audit.query import AuditQuery
 from vault.audit.record import encode
 from vault.domain.types import Caller
 from vault.operations import OperationsPipeline
+from vault.server.blocking import BlockingWorker
 from vault.server.convert import microseconds, record_ref
 from vault.server.edge import Edge, unary
-from vault.server.worker import ChangeWorker
 from vault.v1 import audit_service_pb2 as pb
 from vault.v1 import audit_service_pb2_grpc
 
@@ -19,7 +19,7 @@ _DEFAULT_PAGE: Final = 100
 class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     """Querying records and showing checkpoints."""
 
-    def __init__(self, edge: Edge, operations: OperationsPipeline, queries: ChangeWorker) -> None:
+    def __init__(self, edge: Edge, operations: OperationsPipeline, queries: BlockingWorker) -> None:
         self.edge = edge
         self._operations = operations
         self._queries = queries

@@ -9,9 +9,9 @@ from vault.consents import ConsentOutcome, ConsentWrite, Token
 from vault.domain.errors import InvalidArgumentError, Violation
 from vault.domain.types import Caller, ConsentEvent, ConsentState
 from vault.rights import RightsPipeline
+from vault.server.blocking import BlockingWorker
 from vault.server.convert import REASON_NUMBERS, STATE_NUMBERS, STATES, microseconds, record_ref, timestamp
 from vault.server.edge import Edge, unary
-from vault.server.worker import ChangeWorker
 from vault.showing import ConsentViews
 from vault.v1 import consent_service_pb2 as pb
 from vault.v1 import consent_service_pb2_grpc, rights_service_pb2_grpc
@@ -31,8 +31,8 @@ class ConsentServicer(consent_service_pb2_grpc.ConsentServiceServicer):
         edge: Edge,
         rights: RightsPipeline,
         views: ConsentViews,
-        changes: ChangeWorker,
-        queries: ChangeWorker,
+        changes: BlockingWorker,
+        queries: BlockingWorker,
     ) -> None:
         self.edge = edge
         self._rights = rights
@@ -123,7 +123,7 @@ class ConsentServicer(consent_service_pb2_grpc.ConsentServiceServicer):
 class RightsServicer(rights_service_pb2_grpc.RightsServiceServicer):
     """Restriction and objection."""
 
-    def __init__(self, edge: Edge, rights: RightsPipeline, changes: ChangeWorker) -> None:
+    def __init__(self, edge: Edge, rights: RightsPipeline, changes: BlockingWorker) -> None:
         self.edge = edge
         self._rights = rights
         self._changes = changes

@@ -11,11 +11,13 @@ from vault.domain.limits import LIMITS
 from vault.domain.types import Caller
 from vault.intake import IntakePipeline
 from vault.reads import Read, Released
+from vault.server.blocking import BlockingWorker
 from vault.server.convert import max_form, typed_value
 from vault.server.edge import Edge, stream, unary
 from vault.server.errors import item_error
+from vault.server.lane import ReadOutcome
 from vault.server.metrics import Meter
-from vault.server.worker import ChangeWorker, DisclosureWorker, Outcome
+from vault.server.worker import DisclosureWorker
 from vault.v1 import data_service_pb2 as pb
 from vault.v1 import data_service_pb2_grpc, values_pb2
 from vault.writes import AttributeChange, Write, Written
@@ -31,7 +33,7 @@ class DataServicer(data_service_pb2_grpc.DataServiceServicer):
     """Reading and writing attributes."""
 
     def __init__(
-        self, edge: Edge, worker: DisclosureWorker, intake: IntakePipeline, changes: ChangeWorker
+        self, edge: Edge, worker: DisclosureWorker, intake: IntakePipeline, changes: BlockingWorker
     ) -> None:
         self.edge = edge
         self._worker = worker
@@ -52,7 +54,7 @@ class DataServicer(data_service_pb2_grpc.DataServiceServicer):
     async def BatchReadAttributes(
         self, requests: AsyncIterator[pb.BatchReadAttributesRequest], caller: Caller
     ) -> AsyncIterator[pb.BatchReadAttributesResponse]:
-        async def begin(chunk: pb.BatchReadAttributesRequest) -> list[asyncio.Future[Outcome]]:
+        async def begin(chunk: pb.BatchReadAttributesRequest) -> list[asyncio.Future[ReadOutcome]]:
             _check_chunk(len(chunk.customer_numbers), "customer_numbers")
             reads = [_read(chunk, number, caller) for number in chunk.customer_numbers]
             return await self._worker.submit_chunk(reads)

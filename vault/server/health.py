@@ -12,8 +12,9 @@ import structlog
 from grpc_health.v1 import health, health_pb2
 
 from vault.domain.limits import LIMITS
+from vault.server.blocking import BlockingWorker
 from vault.server.metrics import Meter
-from vault.server.worker import ChangeWorker, DisclosureWorker
+from vault.server.worker import DisclosureWorker
 
 log = structlog.get_logger("datavault.health")
 
@@ -35,7 +36,7 @@ class HealthMonitor:
         self,
         services: Sequence[str],
         worker: DisclosureWorker,
-        changes: ChangeWorker,
+        changes: BlockingWorker,
         probes: Sequence[Probe],
         gauges: Callable[[], dict[str, float]],
         meter: Meter,

@@ -5,9 +5,9 @@ from functools import partial
 from vault.domain.types import Caller
 from vault.operations import OperationsPipeline
 from vault.policy.explain import Explanation
+from vault.server.blocking import BlockingWorker
 from vault.server.convert import FORM_NUMBERS, REASON_NUMBERS, max_form, record_ref, timestamp
 from vault.server.edge import Edge, unary
-from vault.server.worker import ChangeWorker
 from vault.v1 import policy_service_pb2 as pb
 from vault.v1 import policy_service_pb2_grpc
 
@@ -16,7 +16,7 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
     """Explaining decisions and showing the bundle."""
 
     def __init__(
-        self, edge: Edge, operations: OperationsPipeline, queries: ChangeWorker, engine: str
+        self, edge: Edge, operations: OperationsPipeline, queries: BlockingWorker, engine: str
     ) -> None:
         self.edge = edge
         self._operations = operations

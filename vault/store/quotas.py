@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import Connection, delete, select, text
+from sqlalchemy import Connection, delete, select, text, tuple_
 
 from vault.store.tables import quota_use
 
@@ -40,6 +40,8 @@ class QuotaRepository:
         ).scalar_one_or_none()
         return int(found or 0)
 
-    def purge(self, connection: Connection, hour: int) -> int:
-        """Forget the hours before `hour`; returns how many counters."""
-        return connection.execute(delete(quota_use).where(quota_use.c.hour < hour)).rowcount
+    def purge(self, connection: Connection, hour: int, most: int) -> int:
+        """Forget at most `most` counters of hours before `hour`; returns how many."""
+        key = quota_use.primary_key.columns
+        old = select(*key).where(quota_use.c.hour < hour).limit(most)
+        return connection.execute(delete(quota_use).where(tuple_(*key).in_(old))).rowcount

@@ -13,6 +13,7 @@ per subject for 14 rows (1 subject, 4 keys, 5 values, 4 consents), raw `sqlite3`
 Rows are decoded straight from the driver's tuples: SQLAlchemy's Row costs as much again as the statement.
 """
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from functools import lru_cache
@@ -21,11 +22,13 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Connection
 
-from vault.domain.errors import DatavaultError
+from vault.domain.errors import DatavaultError, IntegrityError
 from vault.domain.types import ConsentEntry, StoredValue, Subject, SubjectSnapshot, WrappedKey
 from vault.store import sqlite
 from vault.store.codec import lane_and_state, name_set, names
 
+Found = SubjectSnapshot | IntegrityError
+Row = tuple[Any, ...]
 MAC_BYTES: Final = 32
 _SUBJECT, _KEY, _VALUE, _CONSENT = 0, 1, 2, 3
 
@@ -63,11 +66,12 @@ class SubjectReader:
 
     def load(
         self, connection: Connection, tenant: str, macs: Sequence[bytes], attributes: Collection[str]
-    ) -> dict[bytes, SubjectSnapshot]:
+    ) -> dict[bytes, Found]:
         """Snapshots by MAC (32 bytes each); an unknown MAC is left out, a repeated one loaded once.
 
-        All keys and consents of each subject, and of `attributes` those with a value. `connection` comes
-        from `Database.read()`, which also turns the driver's errors into StoreUnavailableError.
+        All keys and consents of each subject, and of `attributes` those with a value. A subject with a row
+        that is not of the types that were written is an IntegrityError of its own. `connection` comes from
+        `Database.read()`, which also turns the driver's errors into StoreUnavailableError.
 
         Raises:
             DatavaultError: a MAC is not 32 bytes long.
@@ -77,12 +81,29 @@ class SubjectReader:
         blob = b"".join(dict.fromkeys(macs))
         if any(len(mac) != MAC_BYTES for mac in macs):
             raise DatavaultError("a lookup MAC is not 32 bytes long")
-        rows = (
-            sqlite.raw(connection)
-            .execute(_SQL, (tenant, blob, _json_array(tuple(sorted(attributes)))))
-            .fetchall()
-        )
-        return _assemble(rows)
+        parameters = (tenant, blob, _json_array(tuple(sorted(attributes))))
+        return _assemble(_fetch(sqlite.raw(connection), parameters))
+
+
+def _fetch(driver: sqlite3.Connection, parameters: tuple[object, ...]) -> list[Row]:
+    try:
+        return driver.execute(_SQL, parameters).fetchall()
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) is not None:
+            raise
+    # not SQLite but the driver's decoder failed: one text is not UTF-8, and only its subject may suffer
+    driver.text_factory = _text_or_bytes
+    try:
+        return driver.execute(_SQL, parameters).fetchall()
+    finally:
+        driver.text_factory = str
+
+
+def _text_or_bytes(stored: bytes) -> str | bytes:
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored
 
 
 @lru_cache(maxsize=1_024)
@@ -90,22 +111,38 @@ def _json_array(attributes: tuple[str, ...]) -> str:
     return orjson.dumps(attributes).decode()
 
 
-def _assemble(rows: list[tuple[Any, ...]]) -> dict[bytes, SubjectSnapshot]:
-    subjects: list[tuple[bytes, Subject]] = []
+def _assemble(rows: list[Row]) -> dict[bytes, Found]:
+    """SQLite stores any type in any column: a row with another one than was written damages its subject."""
+    asked: list[tuple[bytes, bytes]] = []
+    subjects: dict[bytes, Subject] = {}
     keys: defaultdict[bytes, dict[bytes, WrappedKey]] = defaultdict(dict)
     values: defaultdict[bytes, dict[str, StoredValue]] = defaultdict(dict)
     consents: defaultdict[bytes, list[ConsentEntry]] = defaultdict(list)
+    damaged: set[bytes] = set()
     for kind, subject, a, b, c, d, e, f, g, h, i in rows:
         if kind == _VALUE:
-            values[subject][a] = StoredValue(a, b, c, d, e)
+            if type(a) is str and type(b) is type(c) is type(e) is int and type(d) is bytes:
+                values[subject][a] = StoredValue(a, b, c, d, e)
+                continue
         elif kind == _CONSENT:
-            lane, state = lane_and_state(b, e)
-            consents[subject].append(ConsentEntry(a, lane, c, d, state, f, g, name_set(h), i))
+            texts = type(a) is type(b) is type(d) is type(e) is type(h) is type(i) is str
+            if texts and type(c) is type(f) is type(g) is int:
+                lane, state = lane_and_state(b, e)
+                consents[subject].append(ConsentEntry(a, lane, c, d, state, f, g, name_set(h), i))
+                continue
         elif kind == _KEY:
-            keys[subject][a] = WrappedKey(b, a, c)
+            if type(a) is type(c) is bytes and type(b) is str:
+                keys[subject][a] = WrappedKey(b, a, c)
+                continue
         else:
-            subjects.append((a, Subject(subject, b, names(c), d, e)))
+            asked.append((a, subject))
+            if type(b) is type(c) is str and type(d) is type(e) is int:
+                subjects[subject] = Subject(subject, b, names(c), d, e)
+                continue
+        damaged.add(subject)
     return {
-        mac: SubjectSnapshot(subject, keys[subject.id], values[subject.id], tuple(consents[subject.id]))
-        for mac, subject in subjects
+        mac: IntegrityError("the customer's record is not whole; operators have been told")
+        if found in damaged
+        else SubjectSnapshot(subjects[found], keys[found], values[found], tuple(consents[found]))
+        for mac, found in asked
     }

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_
 
 from vault.domain.limits import LIMITS
 from vault.store.tables import request
@@ -79,7 +79,14 @@ class RequestRepository:
         if columns:
             connection.execute(insert(request), columns)
 
-    def purge(self, connection: Connection, now: int) -> int:
-        """Forget requests older than 7 days; returns how many. `now` in microseconds since 1970 UTC."""
-        old = delete(request).where(request.c.created_at < now - KEPT_MICROSECONDS)
-        return connection.execute(old).rowcount
+    def purge(self, connection: Connection, now: int, most: int) -> int:
+        """Forget at most `most` requests older than 7 days, the oldest first; returns how many. `now` in
+        microseconds since 1970 UTC."""
+        key = request.primary_key.columns
+        old = (
+            select(*key)
+            .where(request.c.created_at < now - KEPT_MICROSECONDS)
+            .order_by(request.c.created_at)
+            .limit(most)
+        )
+        return connection.execute(delete(request).where(tuple_(*key).in_(old))).rowcount

@@ -294,7 +294,8 @@ class WriteAttributesRequest(_message.Message):
     @_builtins.property
     def jurisdictions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Jurisdictions of the customer ("EU", "GB", "CH", "US-CA" ...). Needed for a new customer; for a known
-        one, given means set.
+        one, given means set. They decide which legal bases hold, so giving them takes the act
+        subject.jurisdictions too.
         """
 
     def __init__(

@@ -1,0 +1,160 @@
+"""What the ports answer to whom: nobody without an identity can hold a call open or use one up."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from tests.support import wire
+from tests.support.faults import start_service
+from tests.support.faults_policies import write_policies
+from tests.support.pipelines import open_house
+from tests.support.service import RunningService
+from vault.audit.append import EncodedRecord
+from vault.audit.record import encode
+from vault.domain.limits import LIMITS
+from vault.server.lifecycle import HEALTH_CALLS
+from vault.v1 import audit_service_pb2 as audit
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    with start_service(tmp_path_factory.mktemp("ports"), jwt=True) as running:
+        yield running
+
+
+@pytest.fixture(params=["main", "jwt"])
+def stranger(request: pytest.FixtureRequest, service: RunningService) -> grpc.Channel:
+    """A channel to each TLS port of somebody whom callers.yaml does not know."""
+    if request.param == "jwt":
+        return service.bare_channel(port="jwt")
+    return service.channel("nobody-in-particular")
+
+
+def reflect(channel: grpc.Channel, **call: Any) -> Any:
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    return next(stub.ServerReflectionInfo(iter([asked]), timeout=10, **call))
+
+
+def test_a_load_balancer_can_check_on_a_tls_port(stranger: grpc.Channel) -> None:
+    """Health needs no identity: Check says SERVING."""
+    stub = health_pb2_grpc.HealthStub(stranger)
+    assert stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING
+
+
+def test_nobody_can_watch_on_a_tls_port(stranger: grpc.Channel) -> None:
+    """Watch is a stream that would hold one of the calls for ever: it is not served there."""
+    watch = health_pb2_grpc.HealthStub(stranger).Watch(health_pb2.HealthCheckRequest(), timeout=10)
+    assert wire.refused(lambda: next(watch)).code is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_the_probe_port_serves_check_and_watch(service: RunningService) -> None:
+    """Whoever watches on the probe port is told."""
+    stub = health_pb2_grpc.HealthStub(service.health_channel())
+    assert stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING
+    watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=10)
+    assert next(watch).status == SERVING
+    watch.cancel()
+
+
+def test_the_probe_port_has_a_limit_of_its_own(service: RunningService) -> None:
+    """Watches beyond it are refused, and calls of the vault are answered all the same."""
+    stub = health_pb2_grpc.HealthStub(service.health_channel())
+    watches = [stub.Watch(health_pb2.HealthCheckRequest(), timeout=30) for _ in range(HEALTH_CALLS)]
+    try:
+        for watch in watches:
+            assert next(watch).status == SERVING
+        failure = wire.refused(lambda: stub.Check(health_pb2.HealthCheckRequest(), timeout=10))
+        assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert service.client("fraud-detection").read_attributes(
+            "unknown", purpose="fraud-detection", attributes=["email"]
+        )
+    finally:
+        for watch in watches:
+            watch.cancel()
+
+
+def test_reflection_is_for_callers_alone(stranger: grpc.Channel) -> None:
+    """Without an identity that callers.yaml maps it answers UNAUTHENTICATED."""
+    failure = wire.refused(lambda: reflect(stranger))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+
+
+def test_a_caller_can_reflect_on_both_ports(service: RunningService) -> None:
+    """By certificate and by token."""
+    bearer = (("authorization", f"Bearer {service.token('auditor')}"),)
+    assert reflect(service.channel("auditor")).list_services_response.service
+    by_token = service.bare_channel(port="jwt")
+    failure = wire.refused(lambda: reflect(by_token, metadata=bearer))
+    assert failure.reason == "UNAUTHENTICATED", "the small policies map no token"
+
+
+def test_reflection_streams_count_as_streams_of_their_caller(service: RunningService) -> None:
+    """A caller has at most LIMITS.streams_per_caller open, whatever they are for."""
+    stub = reflection_pb2_grpc.ServerReflectionStub(service.channel("auditor"))
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+
+    class Open:
+        """A stream that has sent one request and not ended."""
+
+        def __init__(self) -> None:
+            self.end = threading.Event()
+            self.call = stub.ServerReflectionInfo(self._requests(), timeout=30)
+
+        def _requests(self) -> Iterator[Any]:
+            yield asked
+            self.end.wait()
+
+    streams = [Open() for _ in range(LIMITS.streams_per_caller)]
+    try:
+        for stream in streams:
+            assert next(stream.call).list_services_response.service
+        failure = wire.refused(lambda: reflect(service.channel("auditor")))
+        assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+    finally:
+        for stream in streams:
+            stream.end.set()
+
+
+def test_an_auditor_gets_pages_of_large_records(tmp_path: Path) -> None:
+    """150 records of 45 KB are more than one message holds: the largest page that can be asked for is short,
+    and the pages together show each record once, in both directions."""
+    policies = write_policies(tmp_path / "policies")
+    with open_house(tmp_path, policies=policies) as house:
+        recorder, caller = house.pipelines.recorder, house.caller("auditor")
+        large = [
+            recorder.draft(caller, "policy.read", detail={"note": "x" * 45_000}) for _ in range(150)
+        ]
+        recorder.commit(lambda _: (None, [EncodedRecord(record.id, encode(record)) for record in large]))
+    with RunningService.start(tmp_path, policies=policies) as service:
+        stub = wire.audit_stub(service.channel("auditor"))
+        for newest_first in (False, True):
+            found: list[int] = []
+            token = ""
+            while True:
+                page = stub.QueryRecords(
+                    audit.QueryRecordsRequest(
+                        page_size=1_000, page_token=token, newest_first=newest_first, action="policy.read"
+                    ),
+                    timeout=30,
+                )
+                assert page.ByteSize() <= LIMITS.message_bytes
+                found += [record.position for record in page.records]
+                token = page.next_page_token
+                if not token:
+                    break
+            positions = [
+                position
+                for position, record in enumerate(service.records())
+                if record["action"] == "policy.read"
+            ]
+            assert len(positions) == 150
+            assert found == (positions[::-1] if newest_first else positions)

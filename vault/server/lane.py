@@ -1,0 +1,132 @@
+"""One queue of reads, and the threads that fetch the keys its reads lack (architecture.md, "Groups").
+
+Single reads and bulk have a lane each, so that a bulk for which a slow KMS has to open thousands of keys
+holds up no single read. Misses gather while the KMS is being asked and go out together in the next call
+(keys.md, "DEK cache").
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+
+from vault.crypto.envelope import DataKey
+from vault.crypto.keyring import Keyring
+from vault.domain.errors import DatavaultError, KeysUnavailableError
+from vault.reads import Attempt, MissingKeys, Released
+
+log = structlog.get_logger("datavault.worker")
+
+ReadOutcome = Released[Any] | DatavaultError
+
+
+class Waiting:
+    """One queued read: the attempt, whom to tell, and how often it was tried."""
+
+    __slots__ = ("attempt", "attempts", "future")
+
+    def __init__(self, attempt: Attempt, future: "asyncio.Future[ReadOutcome]") -> None:
+        self.attempt = attempt
+        self.attempts = 1
+        self.future = future
+
+
+Lacking = tuple[Waiting, MissingKeys]
+
+
+class Lane:
+    """Thread-safe. `ready` is called when reads were queued again."""
+
+    def __init__(self, name: str, keyring: Keyring, ready: Callable[[], None], *, threads: int) -> None:
+        self._keyring = keyring
+        self._ready = ready
+        self._queue: deque[Waiting] = deque()
+        self._lock = threading.Lock()
+        self._lacking: list[Lacking] = []
+        self._threads = threads
+        self._fetching = 0
+        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=f"unwrap-{name}")
+
+    def __len__(self) -> int:
+        """How many are queued, those included that nobody waits for any more."""
+        return len(self._queue)
+
+    def put(self, waiting: Iterable[Waiting], most: int) -> None:
+        """Queue reads. At most `most` are waited for at any time; the others leave before they are as many."""
+        self._queue.extend(waiting)
+        if len(self._queue) > 2 * most:
+            self._prune()
+
+    def take(self, most: int) -> list[Waiting]:
+        """The next reads that somebody waits for, at most `most`."""
+        group: list[Waiting] = []
+        while self._queue and len(group) < most:
+            waiting = self._queue.popleft()
+            if not waiting.future.done():
+                group.append(waiting)
+        return group
+
+    def fetch(self, lacking: Sequence[Lacking]) -> None:
+        """Have keys unwrapped; then their reads queue again, all at once.
+
+        Raises:
+            RuntimeError: after `close`.
+        """
+        with self._lock:
+            # a KMS that hangs may not gather what was cancelled meanwhile
+            self._lacking = [each for each in self._lacking if not each[0].future.done()]
+            self._lacking += lacking
+            if self._fetching == self._threads:
+                return
+            self._executor.submit(self._fetch_all)
+            self._fetching += 1
+
+    def close(self) -> None:
+        """Fetch no more keys; returns at once."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _prune(self) -> None:
+        for _ in range(len(self._queue)):
+            try:
+                waiting = self._queue.popleft()
+            except IndexError:
+                return
+            if not waiting.future.done():
+                self._queue.append(waiting)
+
+    # --- on the unwrap threads -----------------------------------------------------------------------------
+
+    def _fetch_all(self) -> None:
+        while lacking := self._next_lacking():
+            self._fetch([each for each in lacking if not each[0].future.done()])
+
+    def _next_lacking(self) -> list[Lacking]:
+        with self._lock:
+            lacking, self._lacking = self._lacking, []
+            if not lacking:
+                self._fetching -= 1
+            return lacking
+
+    def _fetch(self, lacking: Sequence[Lacking]) -> None:
+        requests = [request for _, missing in lacking for request in missing.requests]
+        fetched: Sequence[DataKey | DatavaultError]
+        try:
+            fetched = self._keyring.unwrap(requests)
+        except Exception as error:
+            log.error("unwrap_fault", kind=type(error).__name__, reads=len(lacking))
+            if len(lacking) > 1:
+                for each in lacking:
+                    self._fetch([each])
+                return
+            fetched = [KeysUnavailableError("the key provider failed")] * len(requests)
+        answers = iter(fetched)
+        for waiting, missing in lacking:
+            # each its own answer: equal wrapped bytes in another subject's row must fail there
+            keys = {wrapped: next(answers) for _, wrapped in missing.requests}
+            waiting.attempt = Attempt(waiting.attempt.read, {**waiting.attempt.keys, **keys})
+        self._queue.extend(waiting for waiting, _ in lacking)
+        self._ready()
