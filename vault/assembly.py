@@ -66,7 +66,7 @@ class Rooms:
     randomness: Randomness
     policy: LivePolicy
     database: Database
-    provider: KeyProvider
+    provider: LocalKeyProvider | TransitKeyProvider
 
     @property
     def outside(self) -> FolderStore:
@@ -87,7 +87,6 @@ class Pipelines:
     tenant_keys: TenantKeys
     recorder: Recorder
     integrator: Integrator
-    requests: RequestRepository
 
 
 def make_home(settings: Settings) -> None:
@@ -178,7 +177,9 @@ def _raise_schema(database: Database) -> None:
         ) from None
 
 
-def ensure_keys(settings: Settings, provider: KeyProvider, classes: Iterable[str]) -> None:
+def ensure_keys(
+    settings: Settings, provider: LocalKeyProvider | TransitKeyProvider, classes: Iterable[str]
+) -> None:
     """Make the keys of these key classes that are not there; in production the operator does.
 
     Raises:
@@ -260,7 +261,6 @@ def build_pipelines(rooms: Rooms, opened: OpenLog, signer: KeySigner) -> Pipelin
         tenant_keys=tenant_keys,
         recorder=recorder,
         integrator=integrator,
-        requests=requests,
     )
 
 

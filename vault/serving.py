@@ -6,22 +6,20 @@ import os
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import orjson
 import structlog
-from sqlalchemy import Connection
 
 from vault.assembly import TLS_FOLDER, Pipelines, Rooms, authority, build_pipelines, log_signer, open_rooms
 from vault.audit.checkpoint import vkey
-from vault.audit.outside import prune_outbox
 from vault.audit.startup import check_outside, open_log
 from vault.config import Settings
-from vault.domain.errors import ConfigurationError, DatavaultError
-from vault.domain.limits import LIMITS
+from vault.domain.errors import ConfigurationError
+from vault.housekeeping import keep_house
 from vault.identity.certificates import CertificateAuthenticator
 from vault.identity.jwt import JwtAuthenticator, JwtIssuer
 from vault.policy.problems import PolicyError
+from vault.reloading import PolicyReloader, keep_bundle
 from vault.server.audit import AuditServicer
 from vault.server.blocking import BlockingWorker
 from vault.server.consent import ConsentServicer, RightsServicer
@@ -33,15 +31,13 @@ from vault.server.lifecycle import (
     GrpcServers,
     Listen,
     Registration,
+    Signals,
     TlsMaterial,
-    until_stopped,
 )
 from vault.server.metrics import Meter
 from vault.server.policy import PolicyServicer
+from vault.server.reflection import reflection_of
 from vault.server.worker import DisclosureWorker
-from vault.store.bundles import BundleRepository
-from vault.store.quotas import QuotaRepository
-from vault.store.requests import RequestRepository
 from vault.v1 import (
     audit_service_pb2,
     audit_service_pb2_grpc,
@@ -57,8 +53,6 @@ from vault.v1 import (
 
 log = structlog.get_logger("datavault.serving")
 
-_HOUSEKEEPING_SECONDS: Final = 3_600
-
 
 def serve(settings: Settings, ready_file: Path | None = None) -> None:
     """Run the service until SIGTERM or SIGINT.
@@ -72,44 +66,42 @@ def serve(settings: Settings, ready_file: Path | None = None) -> None:
         with rooms.database.read() as connection:
             check_outside(connection, opened, rooms.outside, vkey(opened.origin, signer.public_key()))
         pipelines = build_pipelines(rooms, opened, signer)
-        keep_bundle(rooms)
+        keep_bundle(rooms, rooms.policy.current.bundle)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(rooms, pipelines, ready_file))
-
-
-def keep_bundle(rooms: Rooms) -> None:
-    """Keep the live bundle in the database: every bundle that served is."""
-    bundle = rooms.policy.current.bundle
-    files = orjson.dumps({path: content.decode() for path, content in sorted(bundle.files.items())})
-    with rooms.database.write() as connection:
-        BundleRepository().keep(connection, bundle.hash, files, rooms.clock.now())
 
 
 async def _serve(rooms: Rooms, pipelines: Pipelines, ready_file: Path | None) -> None:
     meter = Meter()
     worker = DisclosureWorker(pipelines.disclosure, pipelines.keyring, rooms.clock)
-    changes = BlockingWorker("changes")
+    # a withdrawal needs no key: it must not wait behind writes that wait for the KMS
+    changes, consents = BlockingWorker("changes"), BlockingWorker("consents")
     queries = BlockingWorker("queries", threads=2)
-    registrations = _registrations(rooms, pipelines, worker, changes, queries, meter)
+    edge = Edge(
+        CertificateAuthenticator(lambda: rooms.policy.current.bundle, rooms.clock), _jwt(rooms), meter
+    )
+    registrations = _registrations(rooms, pipelines, edge, worker, changes, consents, queries)
     monitor = HealthMonitor(
         [registration.service for registration in registrations],
         worker,
-        changes,
+        [changes, consents],
         [Probe("audit log", pipelines.recorder.problem), Probe("policy", lambda: _policy_problem(rooms))],
         partial(_gauges, pipelines),
         meter,
     )
     settings = rooms.settings
+    if settings.reflection:
+        registrations.append(reflection_of(edge, [registration.service for registration in registrations]))
     servers = GrpcServers(
         registrations,
         monitor,
         tls_material(rooms),
         Listen(settings.listen, settings.listen_jwt, settings.listen_health),
-        with_reflection=settings.reflection,
     )
+    signals = Signals(PolicyReloader(rooms, pipelines.tenant_keys).reload)
     worker.start(asyncio.get_running_loop())
     pipelines.integrator.start()
-    background = [asyncio.ensure_future(_housekeeping(rooms, pipelines, changes))]
+    background = [asyncio.ensure_future(keep_house(changes.run, rooms.database, rooms.clock))]
     try:
         addresses = await servers.start()
         metrics = _serve_metrics(meter, settings.metrics)
@@ -117,15 +109,17 @@ async def _serve(rooms: Rooms, pipelines: Pipelines, ready_file: Path | None) ->
         log.info("started", main=addresses.main, jwt=addresses.jwt, keys=rooms.provider.name)
         if ready_file is not None:
             write_ready_file(ready_file, addresses, metrics)
-        await until_stopped(partial(_reload, rooms))
+        await signals.stopped()
         log.info("stopping")
     finally:
         for task in background:
             task.cancel()
         await monitor.stop()
+        edge.end_streams()
         await servers.stop()
         await worker.stop()
         await changes.stop()
+        await consents.stop()
         await queries.stop()
         await asyncio.to_thread(pipelines.integrator.stop)
         await servers.stop_health()
@@ -135,14 +129,12 @@ async def _serve(rooms: Rooms, pipelines: Pipelines, ready_file: Path | None) ->
 def _registrations(
     rooms: Rooms,
     pipelines: Pipelines,
+    edge: Edge,
     worker: DisclosureWorker,
     changes: BlockingWorker,
+    consents: BlockingWorker,
     queries: BlockingWorker,
-    meter: Meter,
 ) -> list[Registration]:
-    edge = Edge(
-        CertificateAuthenticator(lambda: rooms.policy.current.bundle, rooms.clock), _jwt(rooms), meter
-    )
     operations = pipelines.operations
     return [
         Registration(
@@ -152,12 +144,12 @@ def _registrations(
         ),
         Registration(
             consent_service_pb2.DESCRIPTOR.services_by_name["ConsentService"].full_name,
-            ConsentServicer(edge, pipelines.rights, pipelines.views, changes, queries),
+            ConsentServicer(edge, pipelines.rights, pipelines.views, consents, queries),
             consent_service_pb2_grpc.add_ConsentServiceServicer_to_server,
         ),
         Registration(
             rights_service_pb2.DESCRIPTOR.services_by_name["RightsService"].full_name,
-            RightsServicer(edge, pipelines.rights, changes),
+            RightsServicer(edge, pipelines.rights, consents),
             rights_service_pb2_grpc.add_RightsServiceServicer_to_server,
         ),
         Registration(
@@ -208,42 +200,6 @@ def _pem(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-async def _reload(rooms: Rooms) -> None:
-    """SIGHUP: load the policies anew; a bundle that fails any check leaves the last good one serving."""
-    settings = rooms.settings
-    try:
-        loaded = await asyncio.to_thread(rooms.policy.load, settings.policies, settings.policy_engine)
-        await asyncio.to_thread(keep_bundle, rooms)
-    except PolicyError as error:
-        log.error("policy_refused", problems=len(error.errors), first=str(error.errors[0]))
-    except DatavaultError as error:
-        log.error("policy_not_kept", reason=error.reason.value)
-    else:
-        log.info("policy_loaded", bundle=loaded.bundle.hash)
-
-
-async def _housekeeping(rooms: Rooms, pipelines: Pipelines, changes: BlockingWorker) -> None:
-    """Forget old request ids, quota hours and delivered outbox entries, once an hour."""
-
-    def purge() -> None:
-        now = rooms.clock.now()
-        with rooms.database.write() as connection:
-            _purge(connection, pipelines.requests, now)
-
-    while True:
-        try:
-            await changes.run(purge)
-        except DatavaultError as error:
-            log.warning("housekeeping_failed", reason=error.reason.value)
-        await asyncio.sleep(_HOUSEKEEPING_SECONDS)
-
-
-def _purge(connection: Connection, requests: RequestRepository, now: int) -> None:
-    requests.purge(connection, now)
-    prune_outbox(connection, now - LIMITS.request_kept_days * 86_400 * 1_000_000)
-    QuotaRepository().purge(connection, now // 1_000_000 // _HOUSEKEEPING_SECONDS - 24)
 
 
 def _policy_problem(rooms: Rooms) -> str:

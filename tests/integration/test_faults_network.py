@@ -2,14 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from tests.support.faults import FRAUD, PATIENCE, Call, add_customer, eventually, read, start_service
+from tests.support.faults import (
+    FRAUD,
+    PATIENCE,
+    Call,
+    add_customer,
+    eventually,
+    happened,
+    read,
+    start_service,
+)
 from tests.support.faults_proxy import Proxy, proxy_to
 from tests.support.service import RunningService
-from vault.client import Client, RetryPolicy
+from vault.client import Client, RetryPolicy, WriteItem
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +38,6 @@ def through(service: RunningService, proxy: Proxy, caller: str, attempts: int = 
     return Client(connection, timeout=PATIENCE, retry=RetryPolicy(attempts=attempts, first_seconds=0.01))
 
 
-def recorded(service: RunningService, request_id: str) -> list[dict[str, Any]]:
-    return [record for record in service.records() if record.get("request") == request_id]
-
-
 def test_a_retried_write_after_a_cut_connection_happens_once(service: RunningService, proxy: Proxy) -> None:
     """The write is committed, its answer lost: the client's own retry gets the first answer again."""
     number = add_customer(service)
@@ -41,14 +45,14 @@ def test_a_retried_write_after_a_cut_connection_happens_once(service: RunningSer
         client.write_attributes(number, {"income": 1}, request_id="cut-0")
         proxy.lose_answers()
         call = Call(lambda: client.write_attributes(number, {"email": "b@mail.example"}, request_id="cut-1"))
-        eventually(lambda: len(recorded(service, "cut-1")) == 1, "the write is committed")
+        eventually(lambda: len(happened(service, "cut-1")) == 1, "the write is committed")
         assert not call.ended
         proxy.cut()
         receipt = call.result()
     assert proxy.connections >= 2
     assert receipt.replayed
     assert receipt.versions == {"email": 2}
-    (record,) = recorded(service, "cut-1")
+    (record,) = happened(service, "cut-1")
     assert (receipt.record_id, receipt.position) == (record["id"], service.records().index(record))
     assert read(service, number)["email"].version == 2
 
@@ -64,11 +68,11 @@ def test_a_retried_consent_after_a_cut_connection_happens_once(service: RunningS
                 number, purpose="personalised-offers", channel="app", request_id="cut-3"
             )
         )
-        eventually(lambda: len(recorded(service, "cut-3")) == 1, "the withdrawal is committed")
+        eventually(lambda: len(happened(service, "cut-3")) == 1, "the withdrawal is committed")
         proxy.cut()
         receipt = call.result()
     assert receipt.replayed
-    events = [event for record in recorded(service, "cut-3") for event in record["consents"]]
+    events = [event for record in happened(service, "cut-3") for event in record["consents"]]
     assert events == [receipt.event_id]
 
 
@@ -81,18 +85,16 @@ def test_a_read_whose_answer_was_lost_stays_on_record(service: RunningService, p
         call = Call(
             lambda: client.read_attributes(number, purpose=FRAUD, attributes=["email"], request_id="cut-4")
         )
-        eventually(lambda: len(recorded(service, "cut-4")) == 1, "the read is on record")
+        eventually(lambda: len(happened(service, "cut-4")) == 1, "the read is on record")
         proxy.cut()
         answer = call.result()
-    ids = [record["id"] for record in recorded(service, "cut-4")]
+    ids = [record["id"] for record in happened(service, "cut-4")]
     assert len(ids) == 2
     assert answer.record_id == ids[-1]
 
 
 def test_a_batch_of_writes_resumes_after_a_cut_connection(service: RunningService, proxy: Proxy) -> None:
     """Items whose results were lost are sent again, and each is written once."""
-    from vault.client import WriteItem
-
     numbers = [service.customer() for _ in range(60)]
     items = [
         WriteItem(
@@ -109,9 +111,9 @@ def test_a_batch_of_writes_resumes_after_a_cut_connection(service: RunningServic
 
     with through(service, proxy, "importer") as client:
         call = Call(lambda: list(client.write_many(lose_then_send(), chunk=20)))
-        eventually(lambda: len(recorded(service, last)) == 1, "the first chunk is committed")
+        eventually(lambda: len(happened(service, last)) == 1, "the first chunk is committed")
         eventually(
-            lambda: len(recorded(service, f"batch.{numbers[39]}")) == 1 or call.ended,
+            lambda: len(happened(service, f"batch.{numbers[39]}")) == 1 or call.ended,
             "the second chunk is committed",
         )
         proxy.cut()
@@ -119,4 +121,4 @@ def test_a_batch_of_writes_resumes_after_a_cut_connection(service: RunningServic
     assert [result.error for result in results] == [None] * len(items)
     assert any(result.receipt.replayed for result in results)
     for item in items:
-        assert len(recorded(service, str(item.request_id))) == 1
+        assert len(happened(service, str(item.request_id))) == 1

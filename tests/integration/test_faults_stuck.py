@@ -15,6 +15,7 @@ from tests.support.faults import (
     eventually,
     faulty_service,
     gauge,
+    happened,
     read,
     reads_again,
     refused_read,
@@ -53,7 +54,7 @@ class Calls:
 
 
 def recorded(service: RunningService, request_id: str) -> int:
-    return sum(record.get("request") == request_id for record in service.records())
+    return len(happened(service, request_id))
 
 
 def becomes_stuck(service: RunningService) -> None:

@@ -130,9 +130,7 @@ def test_an_auditor_gets_pages_of_large_records(tmp_path: Path) -> None:
     policies = write_policies(tmp_path / "policies")
     with open_house(tmp_path, policies=policies) as house:
         recorder, caller = house.pipelines.recorder, house.caller("auditor")
-        large = [
-            recorder.draft(caller, "policy.read", detail={"note": "x" * 45_000}) for _ in range(150)
-        ]
+        large = [recorder.draft(caller, "policy.read", detail={"note": "x" * 45_000}) for _ in range(150)]
         recorder.commit(lambda _: (None, [EncodedRecord(record.id, encode(record)) for record in large]))
     with RunningService.start(tmp_path, policies=policies) as service:
         stub = wire.audit_stub(service.channel("auditor"))

@@ -162,6 +162,16 @@ def refused_write(service: RunningService, number: str, timeout: float = 20.0) -
     return wire.refused(lambda: stub.WriteAttributes(request, timeout=timeout))
 
 
+def happened(service: RunningService, request_id: str) -> list[dict[str, Any]]:
+    """The records of what was done for a request id: a repeat that only got the first answer again is on
+    record too, and names the first."""
+    return [
+        record
+        for record in service.records()
+        if record.get("request") == request_id and "replay_of" not in record.get("detail", {})
+    ]
+
+
 def reads_again(service: RunningService, number: str) -> None:
     """Assert that it serves reads and says so, without a restart."""
     process = service.process.pid

@@ -14,10 +14,12 @@ from vault.policy.problems import START, PolicyError, PolicyProblem, Problems, s
 REQUIRED: Final = ("model.conf", "policy.csv", "purposes.yaml", "attributes.yaml", "callers.yaml")
 JUSTIFICATIONS: Final = "justifications.yaml"
 TEST_PATH: Final = re.compile(r"tests/[a-z0-9][a-z0-9_-]*\.yaml")
-FILE_BYTES: Final = 4 * 1024 * 1024
-TOTAL_BYTES: Final = 32 * 1024 * 1024
+TOTAL_BYTES: Final = 3_584 * 1024
+"""Paths and contents together: with what the protocol adds to each of the most files, GetBundle's answer stays
+within the message limit, so every bundle that serves can be looked at."""
 FILES: Final = 4_000
 _FOLDER_DEPTH: Final = 4
+_TOO_LARGE: Final = f"more than {FILES} files or {TOTAL_BYTES} bytes in all"
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
@@ -28,7 +30,6 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     """
     problems = Problems()
     files: dict[str, bytes] = {}
-    total = 0
     try:
         for path, entry in _walk(folder, "", 0):
             fault = _fault(entry)
@@ -36,9 +37,8 @@ def read_folder(folder: Path) -> dict[str, bytes]:
                 problems.add(path, START, fault)
                 continue
             files[path] = _read(entry.path)
-            total += len(files[path])
-            if total > TOTAL_BYTES or len(files) > FILES:
-                problems.add(path, START, f"more than {FILES} files or {TOTAL_BYTES} bytes in all")
+            if _too_large(files):
+                problems.add(path, START, _TOO_LARGE)
                 break
     except OSError as error:
         reason = error.strerror or "unreadable"
@@ -48,18 +48,23 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def check_files(files: Mapping[str, bytes], problems: Problems) -> None:
-    """Every file is one that policies have, none is missing, none is too large."""
+    """Every file is one that policies have, none is missing, all together are not too large."""
     known = (*REQUIRED, JUSTIFICATIONS)
     for path, content in files.items():
         if path not in known and not NOTICE_PATH.fullmatch(path) and not TEST_PATH.fullmatch(path):
             problems.add(
                 _shown(path), START, "unknown file: policies have no such file", suggest(path, known)
             )
-        elif len(content) > FILE_BYTES:
-            problems.add(path, START, f"larger than {FILE_BYTES} bytes")
     for path in REQUIRED:
         if path not in files:
             problems.add(path, START, "the file is missing")
+    if _too_large(files):
+        problems.add(".", START, _TOO_LARGE)
+
+
+def _too_large(files: Mapping[str, bytes]) -> bool:
+    total = sum(len(path.encode()) + len(content) for path, content in files.items())
+    return total > TOTAL_BYTES or len(files) > FILES
 
 
 def bundle_hash(files: Mapping[str, bytes]) -> str:
@@ -86,16 +91,14 @@ def _fault(entry: "os.DirEntry[str]") -> str:
     if entry.is_symlink():
         return "symbolic links are not followed: put the file itself here"
     status = entry.stat(follow_symlinks=False)
-    if not stat.S_ISREG(status.st_mode):
-        return "not a regular file"
-    return f"larger than {FILE_BYTES} bytes" if status.st_size > FILE_BYTES else ""
+    return "" if stat.S_ISREG(status.st_mode) else "not a regular file"
 
 
 def _read(path: str) -> bytes:
     """The content, bounded, and never through a link put there since it was looked at."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(descriptor, "rb") as file:
-        return file.read(FILE_BYTES + 1)
+        return file.read(TOTAL_BYTES + 1)
 
 
 def _shown(path: str) -> str:

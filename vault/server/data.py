@@ -1,10 +1,10 @@
 """DataService: reads go to the disclosure worker, writes to the change worker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from vault.domain.errors import DatavaultError, InvalidArgumentError
 from vault.domain.limits import LIMITS
@@ -15,6 +15,7 @@ from vault.server.blocking import BlockingWorker
 from vault.server.convert import max_form, typed_value
 from vault.server.edge import Edge, stream, unary
 from vault.server.errors import item_error
+from vault.server.flow import AnswerBudget, StreamShare, largest_answer, read_ahead
 from vault.server.lane import ReadOutcome
 from vault.server.metrics import Meter
 from vault.server.worker import DisclosureWorker
@@ -22,11 +23,9 @@ from vault.v1 import data_service_pb2 as pb
 from vault.v1 import data_service_pb2_grpc, values_pb2
 from vault.writes import AttributeChange, Write, Written
 
-_RESPONSE_BYTES: Final = 1024 * 1024
-_CHUNKS_AHEAD: Final = 2
 _WRITES_PER_TRANSACTION: Final = 100
-Q = TypeVar("Q")
-R = TypeVar("R")
+_FRAME_BYTES: Final = 32
+"""Index, tags and lengths around one result of a batch: less than this."""
 
 
 class DataServicer(data_service_pb2_grpc.DataServiceServicer):
@@ -39,12 +38,13 @@ class DataServicer(data_service_pb2_grpc.DataServiceServicer):
         self._worker = worker
         self._intake = intake
         self._changes = changes
+        self._budget = AnswerBudget()
 
     @unary
     async def ReadAttributes(
         self, request: pb.ReadAttributesRequest, caller: Caller
     ) -> pb.ReadAttributesResponse:
-        (future,) = self._worker.submit([_read(request, request.customer_number, caller)])
+        (future,) = self._worker.submit([_question(request, caller)(request.customer_number)])
         outcome = await future
         if isinstance(outcome, DatavaultError):
             raise outcome
@@ -54,29 +54,41 @@ class DataServicer(data_service_pb2_grpc.DataServiceServicer):
     async def BatchReadAttributes(
         self, requests: AsyncIterator[pb.BatchReadAttributesRequest], caller: Caller
     ) -> AsyncIterator[pb.BatchReadAttributesResponse]:
-        async def begin(chunk: pb.BatchReadAttributesRequest) -> list[asyncio.Future[ReadOutcome]]:
-            _check_chunk(len(chunk.customer_numbers), "customer_numbers")
-            reads = [_read(chunk, number, caller) for number in chunk.customer_numbers]
-            return await self._worker.submit_chunk(reads)
+        under_way: deque[asyncio.Future[ReadOutcome]] = deque()
+        share = StreamShare(self._budget)
+
+        async def begin(chunk: pb.BatchReadAttributesRequest) -> AsyncIterator[tuple[int, int]]:
+            numbers = chunk.customer_numbers
+            _check_chunk(len(numbers), "customer_numbers")
+            ask, each, begun = _question(chunk, caller), largest_answer(len(chunk.attributes)), 0
+            while begun < len(numbers):
+                count = await share.reserve(len(numbers) - begun, each)
+                reads = [ask(number) for number in numbers[begun : begun + count]]
+                under_way.extend(await self._worker.submit_chunk(reads))
+                begun += count
+                yield count, count * each
 
         index = 0
-        async with _read_ahead(requests, begin) as chunks:
-            async for futures in chunks:
-                response, size = pb.BatchReadAttributesResponse(), 0
-                for future in futures:
-                    result = response.results.add(index=index)
-                    index += 1
-                    outcome = await future
-                    if isinstance(outcome, DatavaultError):
-                        result.error.CopyFrom(item_error(outcome))
-                    else:
-                        result.answer.CopyFrom(_released(outcome, self.edge.meter))
-                    size += result.ByteSize()
-                    if size >= _RESPONSE_BYTES:
-                        yield response
-                        response, size = pb.BatchReadAttributesResponse(), 0
-                if response.results:
+        try:
+            async with read_ahead(requests, begin) as parts:
+                async for count, reserved in parts:
+                    response, size = pb.BatchReadAttributesResponse(), 0
+                    for _ in range(count):
+                        result = _result(index, await under_way.popleft(), self.edge.meter)
+                        index += 1
+                        more = result.ByteSize() + _FRAME_BYTES
+                        if size and size + more > LIMITS.batch_message_bytes:
+                            yield response
+                            response, size = pb.BatchReadAttributesResponse(), 0
+                        response.results.append(result)
+                        size += more
                     yield response
+                    share.give(reserved)
+        finally:
+            # reads that nobody will see are cancelled before they are taken
+            for future in under_way:
+                future.cancel()
+            share.give(share.held)
 
     @unary
     async def WriteAttributes(
@@ -92,12 +104,12 @@ class DataServicer(data_service_pb2_grpc.DataServiceServicer):
     async def BatchWriteAttributes(
         self, requests: AsyncIterator[pb.BatchWriteAttributesRequest], caller: Caller
     ) -> AsyncIterator[pb.BatchWriteAttributesResponse]:
-        async def begin(chunk: pb.BatchWriteAttributesRequest) -> list[Write | DatavaultError]:
+        async def begin(chunk: pb.BatchWriteAttributesRequest) -> AsyncIterator[list[Write | DatavaultError]]:
             _check_chunk(len(chunk.items), "items")
-            return [_write_or_error(item, caller) for item in chunk.items]
+            yield [_write_or_error(item, caller) for item in chunk.items]
 
         index = 0
-        async with _read_ahead(requests, begin) as chunks:
+        async with read_ahead(requests, begin) as chunks:
             async for writes in chunks:
                 response = pb.BatchWriteAttributesResponse()
                 for outcome in await self._write_chunk(writes):
@@ -122,18 +134,26 @@ class DataServicer(data_service_pb2_grpc.DataServiceServicer):
         return outcomes
 
 
-def _read(
-    request: pb.ReadAttributesRequest | pb.BatchReadAttributesRequest, customer_number: str, caller: Caller
-) -> Read:
-    return Read(
-        caller=caller,
-        customer_number=customer_number,
+def _question(
+    request: pb.ReadAttributesRequest | pb.BatchReadAttributesRequest, caller: Caller
+) -> Callable[[str], Read]:
+    """What is asked of a customer, or of each customer of a chunk."""
+    _check_most(len(request.attributes), LIMITS.attributes_per_read, "attributes")
+    return partial(
+        Read,
+        caller,
         purpose=request.purpose,
         attributes=tuple(request.attributes),
         max_form=max_form(request.max_form),
         require_all=request.require_all,
         request_id=request.request_id,
     )
+
+
+def _result(index: int, outcome: ReadOutcome, meter: Meter) -> pb.BatchReadResult:
+    if isinstance(outcome, DatavaultError):
+        return pb.BatchReadResult(index=index, error=item_error(outcome))
+    return pb.BatchReadResult(index=index, answer=_released(outcome, meter))
 
 
 def _released(released: Released[Any], meter: Meter) -> pb.ReadAttributesResponse:
@@ -151,6 +171,7 @@ def _write_or_error(request: pb.WriteAttributesRequest, caller: Caller) -> Write
 
 
 def _write(request: pb.WriteAttributesRequest, caller: Caller) -> Write:
+    _check_most(len(request.writes), LIMITS.attributes_per_write, "writes")
     for index, write in enumerate(request.writes):
         if not (write.HasField("value") or write.clear):
             raise InvalidArgumentError.of(f"writes[{index}]", "must set a value, or clear to true")
@@ -188,38 +209,7 @@ def _check_chunk(count: int, field: str) -> None:
         raise InvalidArgumentError.of(field, f"must hold 1 to {LIMITS.subjects_per_chunk} items")
 
 
-@asynccontextmanager
-async def _read_ahead(
-    requests: AsyncIterator[Q], begin: Callable[[Q], Awaitable[list[R]]]
-) -> AsyncIterator[AsyncIterator[list[R]]]:
-    """Begin work on the next chunks while the answers of the last one go out; never more than a few.
-
-    When the stream ends early, reads that nobody will see are cancelled before they are taken.
-    """
-    begun: asyncio.Queue[list[R] | BaseException | None] = asyncio.Queue(_CHUNKS_AHEAD)
-    futures: list[asyncio.Future[Any]] = []
-
-    async def take() -> None:
-        try:
-            async for request in requests:
-                chunk = await begin(request)
-                futures[:] = [future for future in futures if not future.done()]
-                futures.extend(item for item in chunk if isinstance(item, asyncio.Future))
-                await begun.put(chunk)
-            await begun.put(None)
-        except Exception as error:
-            await begun.put(error)
-
-    async def chunks() -> AsyncIterator[list[R]]:
-        while (chunk := await begun.get()) is not None:
-            if isinstance(chunk, BaseException):
-                raise chunk
-            yield chunk
-
-    task = asyncio.ensure_future(take())
-    try:
-        yield chunks()
-    finally:
-        task.cancel()
-        for future in futures:
-            future.cancel()
+def _check_most(count: int, most: int, field: str) -> None:
+    """Before anything is made of the items: millions of them fit into one message."""
+    if count > most:
+        raise InvalidArgumentError.of(field, f"must hold 1 to {most} ids")

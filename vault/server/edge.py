@@ -16,6 +16,7 @@ from vault.domain.errors import (
     DatavaultError,
     DeadlineExceededError,
     OverloadedError,
+    ShuttingDownError,
     UnauthenticatedError,
 )
 from vault.domain.limits import LIMITS
@@ -48,6 +49,7 @@ class Edge:
         self._tokens = tokens
         self.meter = meter
         self._streams: dict[str, int] = {}
+        self._stopping = asyncio.Event()
 
     async def caller(self, context: Context) -> Caller:
         """Who calls: by client certificate where the port demands one, else by JWT.
@@ -78,6 +80,35 @@ class Edge:
 
     def leave_stream(self, caller: Caller) -> None:
         self._streams[caller.id] -= 1
+
+    def end_streams(self) -> None:
+        """Streams take no more requests from now on; each ends when what it took is answered."""
+        self._stopping.set()
+
+    async def accepted(self, requests: AsyncIterator[Q]) -> AsyncIterator[Q]:
+        """The requests of a stream, until the server stops.
+
+        Raises:
+            ShuttingDownError: it stops; what came before is to be answered first.
+        """
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        following: asyncio.Future[Q] | None = None
+        try:
+            while not self._stopping.is_set():
+                following = asyncio.ensure_future(anext(requests))
+                await asyncio.wait((following, stopping), return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    break
+                try:
+                    request = following.result()
+                except StopAsyncIteration:
+                    return
+                yield request
+            raise ShuttingDownError("the server is stopping: try another replica")
+        finally:
+            stopping.cancel()
+            if following is not None:
+                following.cancel()
 
 
 class HasEdge(Protocol):
@@ -127,7 +158,7 @@ def stream(
             self.edge.enter_stream(caller)
             try:
                 async with asyncio.timeout(_stream_time_left(context)):
-                    async for response in method(self, requests, caller):
+                    async for response in method(self, self.edge.accepted(requests), caller):
                         yield response
                 return
             finally:

@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 def largest_answer(attributes: int) -> int:
     """The most bytes that an answer with so many attributes can have."""
-    return min(LIMITS.message_bytes, (attributes + 1) * (LIMITS.value_bytes + _RESULT_BYTES))
+    return min(LIMITS.message_bytes, _RESULT_BYTES + attributes * (LIMITS.value_bytes + _RESULT_BYTES))
 
 
 class AnswerBudget:

@@ -6,10 +6,11 @@ Answered by the event loop, so it answers while the disclosure worker hangs.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from vault.domain.limits import LIMITS
 from vault.server.blocking import BlockingWorker
@@ -29,6 +30,20 @@ class Probe:
     check: Callable[[], str]
 
 
+class CheckServicer(health_pb2_grpc.HealthServicer):
+    """Check for load balancers, and no Watch: health asks for no identity, so anybody could hold all the calls
+    of a port by watching."""
+
+    def __init__(self, statuses: health_pb2_grpc.HealthServicer) -> None:
+        self._statuses = statuses
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> Any:
+        return await self._statuses.Check(request, context)
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Watch is served on the probe port")
+
+
 class HealthMonitor:
     """Watches the worker and the probes, and sets the status of every service at once."""
 
@@ -36,13 +51,14 @@ class HealthMonitor:
         self,
         services: Sequence[str],
         worker: DisclosureWorker,
-        changes: BlockingWorker,
+        changes: Sequence[BlockingWorker],
         probes: Sequence[Probe],
         gauges: Callable[[], dict[str, float]],
         meter: Meter,
     ) -> None:
         """`gauges` blocks like a probe, and runs after them."""
         self.servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self.check_only = CheckServicer(self.servicer)
         self._services = ("", *services)
         self._worker = worker
         self._changes = changes
@@ -114,7 +130,7 @@ class HealthMonitor:
     def _measure(self) -> None:
         state = self._worker.state
         self._meter.set("queued_reads", state.queued)
-        self._meter.set("queued_changes", self._changes.queued)
+        self._meter.set("queued_changes", sum(changes.queued for changes in self._changes))
         self._meter.set("group_seconds", state.stuck_seconds)
         self._meter.set("groups", state.groups)
         self._meter.set("group_reads", state.reads)

@@ -13,8 +13,7 @@ from typing import Any, Final
 
 import grpc
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2_grpc
 
 from vault.domain.errors import StartRefusedError
 from vault.domain.limits import LIMITS
@@ -23,6 +22,8 @@ from vault.server.health import HealthMonitor
 log = structlog.get_logger("datavault.server")
 
 _SLACK_BYTES: Final = 64 * 1024
+HEALTH_CALLS: Final = 256
+"""Calls open at once on the probe port, watches most of all."""
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", LIMITS.message_bytes),
     ("grpc.max_send_message_length", LIMITS.message_bytes + _SLACK_BYTES),
@@ -79,14 +80,11 @@ class GrpcServers:
         monitor: HealthMonitor,
         tls: TlsMaterial,
         listen: Listen,
-        *,
-        with_reflection: bool,
     ) -> None:
         self._registrations = registrations
         self._monitor = monitor
         self._tls = tls
         self._listen = listen
-        self._reflection = with_reflection
         self._servers: list[grpc.aio.Server] = []
         self._health: grpc.aio.Server | None = None
 
@@ -120,18 +118,14 @@ class GrpcServers:
         server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=LIMITS.concurrent_calls)
         for registration in self._registrations:
             registration.add(registration.servicer, server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._monitor.servicer, server)
-        if self._reflection:
-            names = [registration.service for registration in self._registrations]
-            health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-            reflection.enable_server_reflection([*names, health, reflection.SERVICE_NAME], server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._monitor.check_only, server)
         self._servers.append(server)
         bound = _bind(address, lambda: server.add_secure_port(address, credentials))
         await server.start()
         return bound
 
     async def _serve_health(self, address: str) -> str:
-        self._health = grpc.aio.server(options=OPTIONS)
+        self._health = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=HEALTH_CALLS)
         health_pb2_grpc.add_HealthServicer_to_server(self._monitor.servicer, self._health)
         server = self._health
         bound = _bind(address, lambda: server.add_insecure_port(address))
@@ -152,22 +146,27 @@ def _bind(address: str, bind: Callable[[], int]) -> str:
     return f"{host}:{port}"
 
 
-async def until_stopped(reload: Callable[[], Awaitable[None]] | None = None) -> None:
-    """Return at SIGTERM or SIGINT; SIGHUP calls `reload`."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, stop.set)
-    tasks: set[asyncio.Future[None]] = set()
-    if reload is not None:
-        call = reload
+class Signals:
+    """SIGTERM and SIGINT ask the service to stop, SIGHUP to load the policies anew.
 
-        def begin() -> None:
-            task = asyncio.ensure_future(call())
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+    From the moment this is made, in the running loop, none of them kills the process.
+    """
 
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(signal.SIGHUP, begin)
-    await stop.wait()
+    def __init__(self, reload: Callable[[], Awaitable[None]]) -> None:
+        self._reload = reload
+        self._stop = asyncio.Event()
+        self._reloads: set[asyncio.Future[None]] = set()
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends the process
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
+
+    async def stopped(self) -> None:
+        """Return once the service was asked to stop."""
+        await self._stop.wait()
+
+    def _begin_reload(self) -> None:
+        reload = asyncio.ensure_future(self._reload())
+        self._reloads.add(reload)
+        reload.add_done_callback(self._reloads.discard)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from vault.domain.types import Caller
@@ -25,9 +26,9 @@ class ReflectionServicer(reflection.aio.ReflectionServicer):  # type: ignore[nam
 
 
 def reflection_of(edge: Edge, services: Sequence[str]) -> Registration:
-    """Reflection that lists itself and these services."""
+    """Reflection that lists these services, health and itself."""
     return Registration(
         reflection.SERVICE_NAME,
-        ReflectionServicer(edge, [*services, reflection.SERVICE_NAME]),
+        ReflectionServicer(edge, [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]),
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server,
     )
