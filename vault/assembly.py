@@ -10,7 +10,7 @@ import structlog
 from vault.audit.append import Appender
 from vault.audit.checkpoint import vkey
 from vault.audit.integrator import Integrator
-from vault.audit.origins import OpenLog
+from vault.audit.origins import OpenLog, has_log
 from vault.audit.outside import FolderStore
 from vault.audit.tables import metadata as audit_metadata
 from vault.config import Settings
@@ -25,7 +25,7 @@ from vault.crypto.transit_settings import TransitSettings
 from vault.disclosure import DisclosurePipeline
 from vault.domain.errors import ConfigurationError, StartRefusedError, StoreUnavailableError
 from vault.domain.limits import LIMITS
-from vault.domain.protocols import Clock, KeyProvider, Randomness
+from vault.domain.protocols import Clock, Randomness
 from vault.domain.system import SystemClock, SystemRandomness
 from vault.enrolment import Enrolment
 from vault.identity.authority import Authority
@@ -104,16 +104,19 @@ def make_home(settings: Settings) -> None:
 
 
 def key_provider(
-    settings: Settings, clock: Clock, randomness: Randomness
+    settings: Settings, clock: Clock, randomness: Randomness, *, create: bool = False
 ) -> LocalKeyProvider | TransitKeyProvider:
-    """The key provider that the settings name.
+    """The key provider that the settings name. `create` makes the local keys where there are none.
 
     Raises:
-        ConfigurationError: a setting is missing, or the local keyring is to serve production.
+        ConfigurationError: a setting is missing, there are no local keys, or they are to serve production.
     """
     if settings.keys == "local":
         return LocalKeyProvider(
-            settings.home / KEY_FILE, environment=settings.environment, randomness=randomness
+            settings.home / KEY_FILE,
+            environment=settings.environment,
+            randomness=randomness,
+            create=create,
         )
     return TransitKeyProvider(transit_settings(settings), clock)
 
@@ -139,12 +142,14 @@ def transit_settings(settings: Settings) -> TransitSettings:
 
 
 @contextlib.contextmanager
-def open_rooms(settings: Settings, *, exclusive: bool) -> Iterator[Rooms]:
-    """Policies, database and keys. `exclusive` claims the database for this process and raises its schema.
+def open_rooms(settings: Settings, *, exclusive: bool, new_keys: bool = True) -> Iterator[Rooms]:
+    """Policies, database and keys. `exclusive` claims the database for this process and raises its schema;
+    then, with `new_keys`, the local keys are made where there is neither a key file nor a log yet.
 
     Raises:
         ConfigurationError: a setting, policy file or key file is wrong. StartRefusedError: another server
-        uses the database, it cannot be used, or its schema is not this release's. KeysUnavailableError.
+        uses the database, it cannot be used, its schema is not this release's, or its local keys are missing.
+        KeysUnavailableError.
     """
     make_home(settings)
     clock, randomness = SystemClock(), SystemRandomness()
@@ -157,7 +162,8 @@ def open_rooms(settings: Settings, *, exclusive: bool) -> Iterator[Rooms]:
             _raise_schema(database)
         else:
             schema.require_current(database)
-        provider = key_provider(settings, clock, randomness)
+        _require_own_keys(settings, database)
+        provider = key_provider(settings, clock, randomness, create=exclusive and new_keys)
         ensure_keys(settings, provider, policy.current.bundle.key_classes)
         yield Rooms(settings, clock, randomness, policy, database, provider)
     finally:
@@ -175,6 +181,23 @@ def _raise_schema(database: Database) -> None:
         raise StartRefusedError(
             f"{database.path}: {error.message}: check the file, its rights and its disk"
         ) from None
+
+
+def _require_own_keys(settings: Settings, database: Database) -> None:
+    """
+    Raises:
+        StartRefusedError: the database was served, with local keys that are not there any more.
+    """
+    path = settings.home / KEY_FILE
+    if settings.keys != "local" or path.exists():
+        return
+    with database.read() as connection:
+        served = has_log(connection)
+    if served:
+        raise StartRefusedError(
+            f"{path} is missing, and {database.path} can be read with its keys only: "
+            f"restore {KEY_FILE} from its backup"
+        )
 
 
 def ensure_keys(

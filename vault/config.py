@@ -3,19 +3,22 @@
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 from pydantic_settings.sources import InitSettingsSource
 
 from vault.domain.errors import ConfigurationError
+from vault.domain.faults import did_you_mean, plain_fault
 
 CONFIG_FILE: Final = "datavault.toml"
+_FIELD: Final = re.compile(r'field "(\w+)"')
+_JSON_EXAMPLE: Final = '[{"issuer": "https://idp.example", "audience": "datavault", "jwks": "jwks.json"}]'
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:]+\]|[^:\s\[\]]+):([0-9]{1,5})")
 _ORIGIN: Final = re.compile(r"[a-z0-9][a-z0-9.-]*(?:/[A-Za-z0-9._~-]+)*")
 
@@ -139,11 +142,15 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"
-            for detail in error.errors(include_input=False, include_url=False, include_context=False)
-        ]
+        details = error.errors(include_input=False, include_url=False, include_context=False)
+        in_file = _read_file().keys() - overrides.keys()
+        problems = [_problem(detail["loc"], detail, in_file) for detail in details]
         raise ConfigurationError("configuration: " + "; ".join(problems)) from None
+    except SettingsError as error:
+        # a value of the environment that is not JSON: the text names the field, the cause holds the value
+        named = _FIELD.search(str(error))
+        name = _environment_name(named[1]) if named else "a setting"
+        raise ConfigurationError(f"configuration: {name}: must be JSON: {_JSON_EXAMPLE}") from None
 
 
 def settings_in_force(settings: Settings) -> list[SettingInForce]:
@@ -164,6 +171,21 @@ def settings_in_force(settings: Settings) -> list[SettingInForce]:
     return rows
 
 
+def _problem(location: tuple[int | str, ...], detail: Mapping[str, Any], in_file: Collection[str]) -> str:
+    """One wrong setting, by the name under which its reader has written it."""
+    first, *inner = map(str, location)
+    name = next((name for name in Settings.model_fields if first in (name, _environment_name(name))), first)
+    if name in Settings.model_fields and _environment_name(name) in os.environ:
+        name = _environment_name(name)
+    elif name in in_file:
+        name = f"{_path()}: {name}"
+    place = ".".join((name, *inner))
+    if detail["type"] != "extra_forbidden":
+        return f"{place}: {plain_fault(detail)}"
+    known = JwtIssuerSettings.model_fields if inner else Settings.model_fields
+    return f"{place}: no such setting{did_you_mean(str(location[-1]), known)}"
+
+
 def _environment_name(name: str) -> str:
     alias = Settings.model_fields[name].validation_alias
     if isinstance(alias, AliasChoices):
@@ -182,12 +204,16 @@ def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
     for name in environment:
         if name.startswith("DATAVAULT_") and name not in known and not name.startswith("DATAVAULT_TEST_"):
             raise ConfigurationError(
-                f"{name}: no such setting (`datavault config` lists all); a misspelt one would be ignored"
+                f"{name}: no such setting{did_you_mean(name, known)}; `datavault config` lists all"
             )
 
 
+def _path() -> Path:
+    return Path(os.environ.get("DATAVAULT_CONFIG", CONFIG_FILE))
+
+
 def _read_file() -> dict[str, Any]:
-    path = Path(os.environ.get("DATAVAULT_CONFIG", CONFIG_FILE))
+    path = _path()
     try:
         content = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vault.assembly import build_pipelines, key_provider, log_signer, open_rooms
-from vault.audit.checkpoint import parse_and_verify, vkey
-from vault.audit.origins import newest_log
+from vault.audit.checkpoint import Checkpoint, UnknownSignerError, parse_and_verify, parse_vkey, vkey
+from vault.audit.origins import base_origin, newest_log
 from vault.audit.restore import Adoption, Operator, adopt_restore
 from vault.audit.verify import VerifyReport, verify
 from vault.config import Settings
 from vault.crypto.names import LOG, all_keys, class_key
 from vault.crypto.signer import KeySigner
+from vault.domain.errors import IntegrityError
 from vault.domain.protocols import KeyInfo
 from vault.domain.system import SystemClock, SystemRandomness
 from vault.domain.types import Caller
@@ -44,7 +45,8 @@ def verify_log(
 
     `kept` is a checkpoint's note from earlier, '' for none. Without `vkeys` the home's own log key counts.
 
-    Raises: as `open_rooms`; IntegrityError: the kept checkpoint is not signed by a known key.
+    Raises: as `open_rooms`; IntegrityError: the kept checkpoint is not signed by a known key, or
+        it or every vkey is of another log.
     """
     database = Database(settings.database)
     try:
@@ -52,10 +54,34 @@ def verify_log(
         with database.read() as connection:
             found = newest_log(connection, settings.origin)
             known = tuple(vkeys) or (vkey(found.origin, _public_log_key(settings)),)
-            checkpoint = parse_and_verify(kept, *known) if kept else None
+            _require_same_log(found.origin, known)
+            checkpoint = _kept_checkpoint(kept, found.origin, known) if kept else None
             return verify(connection, found.log, *known, from_checkpoint=checkpoint, progress=progress)
     finally:
         database.close()
+
+
+def _require_same_log(origin: str, vkeys: Sequence[str]) -> None:
+    names = [parse_vkey(text).name for text in vkeys]
+    if origin not in names:
+        raise _of_another_log("verifier key", names[-1], origin)
+
+
+def _kept_checkpoint(note: str, origin: str, vkeys: Sequence[str]) -> Checkpoint:
+    try:
+        checkpoint = parse_and_verify(note, *vkeys)
+    except UnknownSignerError as error:
+        if error.origin == origin:
+            raise
+        raise _of_another_log("checkpoint", error.origin, origin) from None
+    if checkpoint.origin != origin:
+        raise _of_another_log("checkpoint", checkpoint.origin, origin)
+    return checkpoint
+
+
+def _of_another_log(what: str, theirs: str, origin: str) -> IntegrityError:
+    adopted = ", opened by an adopted restore" if base_origin(origin) == theirs else ""
+    return IntegrityError(f"this {what} is of {theirs}; the log in service is {origin}{adopted}")
 
 
 def _public_log_key(settings: Settings) -> bytes:
@@ -109,7 +135,7 @@ def adopt(settings: Settings) -> tuple[Adoption, Reapplied]:
     Raises:
         ConfigurationError: there is nothing to adopt. As `open_rooms`; StartRefusedError: the service runs.
     """
-    with open_rooms(settings, exclusive=True) as rooms:
+    with open_rooms(settings, exclusive=True, new_keys=False) as rooms:
         signer = log_signer(rooms)
         tenants = sorted({caller.tenant for caller in rooms.policy.current.bundle.callers.values()})
         operator = Caller("operator", tenants[0], f"local:{getpass.getuser()}")

@@ -7,7 +7,7 @@ the next one: an hour's worth of old rows holds up no change and no group of rea
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import structlog
 from sqlalchemy import Connection
@@ -33,7 +33,7 @@ Purge = Callable[[Connection, int], int]
 """Deletes at most so many rows; returns how many."""
 
 
-async def keep_house(run: Run, transactions: Transactions, clock: Clock) -> NoReturn:
+async def keep_house(run: Run, transactions: Transactions, clock: Clock) -> None:
     """Forget what is old now and then once an hour, until cancelled."""
     while True:
         try:

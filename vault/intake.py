@@ -502,11 +502,10 @@ def _detail(item: _Item) -> dict[str, str | int]:
         return {"replay_of": item.written.record_id}
     if not item.write.jurisdictions or item.subject is None:
         return {}
-    before = () if item.enrolled else item.subject.jurisdictions
-    return {
-        "jurisdictions": ",".join(sorted(set(item.write.jurisdictions))),
-        "jurisdictions_before": ",".join(before),
-    }
+    now = {"jurisdictions": ",".join(sorted(set(item.write.jurisdictions)))}
+    if item.enrolled is not None:
+        return dict(now)
+    return {**now, "jurisdictions_before": ",".join(item.subject.jurisdictions)}
 
 
 def _written(item: _Item, record_id: str, position: int) -> Written:

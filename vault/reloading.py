@@ -51,7 +51,7 @@ class PolicyReloader:
             except PolicyError as error:
                 log.error("policy_refused", problems=len(error.errors), first=str(error.errors[0]))
             except DatavaultError as error:
-                log.error("policy_not_loaded", reason=error.reason.value)
+                log.error("policy_not_loaded", reason=error.reason.value, problem=error.message)
             except Exception as error:
                 log.error("policy_not_loaded", kind=type(error).__name__)
             else:

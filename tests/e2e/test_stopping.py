@@ -120,33 +120,33 @@ def test_every_write_that_was_answered_is_there_and_none_twice(running: RunningS
     assert values == [("c@d.example", 1)] * len(acknowledged)
 
 
-def test_a_call_that_was_accepted_is_finished(running: RunningService) -> None:
-    """A batch under way when SIGTERM comes gets all its results."""
-    numbers = [running.customer() for _ in range(200)]
-    writer = wire.data_stub(running.channel("importer"))
-    items = [wire.write_request(number, {"email": f"{number}@b.example"}) for number in numbers]
-    list(writer.BatchWriteAttributes(iter([data.BatchWriteAttributesRequest(items=items)]), timeout=30))
+def test_a_stream_under_way_is_told_to_go_on_elsewhere(running: RunningService) -> None:
+    """What it was answered before stands in the log; what comes after SIGTERM is refused as SHUTTING_DOWN."""
+    number = running.customer()
+    running.client("importer").write_attributes(number, {"email": "a@b.example"}, jurisdictions=["EU"])
+    chunk = data.BatchReadAttributesRequest(
+        customer_numbers=[number] * 50, purpose="fraud-detection", attributes=["email"]
+    )
     release = threading.Event()
 
     def chunks() -> Iterator[Any]:
-        for start in range(0, 200, 50):
-            yield data.BatchReadAttributesRequest(
-                customer_numbers=numbers[start : start + 50], purpose="fraud-detection", attributes=["email"]
-            )
-            if start == 0:
-                release.wait()
+        yield chunk
+        release.wait()
+        yield chunk
 
     call = wire.data_stub(running.channel("fraud-detection")).BatchReadAttributes(chunks(), timeout=60)
     results = list(next(call).results)
     running.signal(signal.SIGTERM)
     running.wait_until(lambda: any('"stopping"' in line for line in running.log_lines()), "begin to stop")
     release.set()
-    for response in call:
-        results += response.results
-    assert [each.answer.attributes[0].value.string_value for each in results] == [
-        f"{number}@b.example" for number in numbers
-    ]
+    failure = wire.refused(lambda: results.extend(each for answer in call for each in answer.results))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+    assert failure.retry_seconds is not None
     running.wait_stopped()
+    recorded = [each["id"] for each in running.records()]
+    assert [recorded[each.answer.record.position] for each in results] == [
+        each.answer.record.record_id for each in results
+    ]
 
 
 def test_a_stopped_service_starts_again_where_it_was(running: RunningService) -> None:

@@ -21,8 +21,8 @@ from vault.reloading import PolicyReloader
 from vault.v1 import policy_service_pb2
 
 NEW_CLASS = {
-    "attributes.yaml": FILES["attributes.yaml"].replace("  financial: {}", "  financial: {}\n  behaviour: {}")
-    + "  device: {type: string, category: pd:PersonalData, key_class: behaviour, forms: [clear, exists]}\n",
+    "attributes.yaml": FILES["attributes.yaml"].replace("  financial: {}", "  financial: {}\n  traces: {}")
+    + "  device: {type: string, category: pd:PersonalData, key_class: traces, forms: [clear, exists]}\n",
     "policy.csv": FILES["policy.csv"]
     + "p, write-device, importer, administration, device, write, operation, allow\n"
     + "p, fraud-device, fraud-detection, fraud-detection, device, read.clear, legitimate-interest, allow\n",
@@ -66,7 +66,7 @@ def test_a_bundle_that_cannot_be_kept_is_not_served(tmp_path: Path) -> None:
         with write_lock(service.database_path):
             reload(service, policies, NEW_CLASS, "policy_not_loaded")
         assert hash_in_force(service, number) == before
-        reload(service, policies, {}, "policy_loaded")
+        reload(service, policies, NEW_CLASS, "policy_loaded")
         after = hash_in_force(service, number)
         assert after != before
         assert {before, after} <= kept(service)

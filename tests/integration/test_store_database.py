@@ -461,7 +461,7 @@ def test_a_folder_that_cannot_be_written_refuses_the_start(shared_folder: Path) 
 
 def test_a_missing_database_refuses_the_start(path: Path) -> None:
     """The start on no database is refused with the command that makes one."""
-    with pytest.raises(StartRefusedError, match="datavault db upgrade"):
+    with pytest.raises(StartRefusedError, match="`datavault serve` makes a new one"):
         schema.require_current(Database(database_url(path)))
 
 
@@ -469,7 +469,7 @@ def test_an_empty_database_refuses_the_start(path: Path) -> None:
     """The start on a database without tables is refused with the command that upgrades it."""
     database = Database(database_url(path))
     database.create()
-    with pytest.raises(StartRefusedError, match="datavault db upgrade"):
+    with pytest.raises(StartRefusedError, match="`datavault serve` upgrades it"):
         schema.require_current(database)
     database.close()
 

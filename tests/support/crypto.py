@@ -16,8 +16,10 @@ VALUE_SCOPE = ValueScope("retail", SUBJECT, "email", 1, 3)
 
 
 def local_provider(folder: Path) -> LocalKeyProvider:
-    """A real local provider with a key file of its own."""
-    return LocalKeyProvider(folder / "keys.json", environment="development", randomness=SystemRandomness())
+    """A real local provider with a key file of its own, made where it is missing."""
+    return LocalKeyProvider(
+        folder / "keys.json", environment="development", randomness=SystemRandomness(), create=True
+    )
 
 
 class ObservedProvider:

@@ -25,13 +25,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.support import wire
 from tests.support.faults_policies import write_policies
 from tests.support.service import REPOSITORY, Options, RunningService
+from vault.client import DatavaultClientError
 
 PATIENCE: Final = 60.0
 FRAUD: Final = "fraud-detection"
 """A caller, and the purpose for which it reads `email` and `income` in clear without consent."""
 _POLL_SECONDS: Final = 0.02
 _FAULTY: Final = REPOSITORY / "tests" / "support" / "faulty"
-_START_SECONDS: Final = 60.0
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
@@ -79,20 +79,6 @@ def faulty_service(folder: Path, **limits: float) -> tuple[RunningService, Fault
     return start_service(folder, environment=environment), switch
 
 
-def refused_start(home: RunningService) -> subprocess.CompletedProcess[str]:
-    """Run `datavault serve` on a home where it must not start; gives its exit code and what it said."""
-    return subprocess.run(
-        [sys.executable, "-m", "vault.cli", "serve"],
-        env=home.environment(),
-        cwd=home.folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_START_SECONDS,
-        check=False,
-    )
-
-
 def command(home: RunningService, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a `datavault` command on a home, with the service's own settings."""
     return subprocess.run(
@@ -102,9 +88,14 @@ def command(home: RunningService, *arguments: str) -> subprocess.CompletedProces
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=_START_SECONDS,
+        timeout=PATIENCE,
         check=False,
     )
+
+
+def refused_start(home: RunningService) -> subprocess.CompletedProcess[str]:
+    """Run `datavault serve` on a home where it must not start; gives its exit code and what it said."""
+    return command(home, "serve")
 
 
 def unstarted(folder: Path, policies: Path, **options: Any) -> RunningService:
@@ -182,7 +173,7 @@ def reads_again(service: RunningService, number: str) -> None:
 
 def serving(service: RunningService) -> bool:
     """What the health port says; it answers in any state of the service."""
-    return health(service) == health_pb2.HealthCheckResponse.SERVING
+    return bool(health(service) == health_pb2.HealthCheckResponse.SERVING)
 
 
 def health(service: RunningService, name: str = "") -> Any:
@@ -290,8 +281,6 @@ def _health_channel(service: RunningService) -> grpc.Channel:
 
 
 def _succeeds(call: Callable[[], Any]) -> bool:
-    from vault.client import DatavaultClientError
-
     try:
         call()
     except DatavaultClientError:

@@ -83,6 +83,7 @@ class RunningService:
         self.addresses: dict[str, str] = {}
         self._log = folder / "service.log"
         self._log_begin = 0
+        self._told_to_stop = False
         self._open: list[Any] = []
         self._clients: dict[tuple[str, bool], Client] = {}
         self._numbers = 0
@@ -101,6 +102,7 @@ class RunningService:
         self.folder.mkdir(parents=True, exist_ok=True)
         ready = self.folder / "ready.json"
         ready.unlink(missing_ok=True)
+        self._told_to_stop = False
         with self._log.open("ab") as log:
             self._log_begin = log.tell()
             self.process = subprocess.Popen(
@@ -222,12 +224,14 @@ class RunningService:
     # --- ending it -----------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """SIGTERM; asserts that it ends with exit code 0. Harmless when it has ended so already."""
-        self.signal(signal.SIGTERM)
+        """SIGTERM, unless it was sent already; asserts that it ends with exit code 0."""
+        if not self._told_to_stop:
+            self.signal(signal.SIGTERM)
         self.wait_stopped()
 
     def signal(self, number: int) -> None:
         """Send a signal, if the process is still there."""
+        self._told_to_stop |= number in (signal.SIGTERM, signal.SIGINT)
         if self.process.poll() is None:
             self.process.send_signal(number)
 

@@ -53,6 +53,14 @@ class VerifierKey:
     public_key: bytes
 
 
+class UnknownSignerError(IntegrityError):
+    """No known key signed the checkpoint. `origin` is what it says of itself, so proves nothing."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__("the checkpoint is not signed by a known key of this log")
+        self.origin = origin
+
+
 def check_origin(origin: str) -> None:
     """
     Raises:
@@ -120,8 +128,8 @@ def parse_and_verify(note: str, *vkeys: str) -> Checkpoint:
     """The checkpoint of a note that at least one of the known keys signed. Others' signatures are ignored.
 
     Raises:
-        IntegrityError: not a note, not signed by a known key whose name is the origin, or a signature that
-            claims to be by a known key is wrong.
+        UnknownSignerError: not signed by a known key whose name is the origin.
+        IntegrityError: not a note, or a signature that claims to be by a known key is wrong.
         ConfigurationError: a vkey is not one.
     """
     text, separator, signatures = note.rpartition("\n\n")
@@ -133,7 +141,7 @@ def parse_and_verify(note: str, *vkeys: str) -> Checkpoint:
     message = _utf8(text)
     verified = [_verify_line(line, message, known) for line in _signature_lines(signatures)]
     if not any(verified):
-        raise IntegrityError("the checkpoint is not signed by a known key of this log")
+        raise UnknownSignerError(checkpoint.origin)
     return checkpoint
 
 

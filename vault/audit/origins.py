@@ -32,6 +32,16 @@ def read_logs(connection: Connection) -> list[OpenLog]:
     return [OpenLog(*row) for row in fetch(connection, _LOGS, ())]
 
 
+def has_log(connection: Connection) -> bool:
+    """Whether the database was ever served: the log is made by the first start.
+
+    Raises:
+        AuditUnavailableError: the database did not answer.
+    """
+    with driver_errors(connection):
+        return bool(read_logs(connection))
+
+
 def create_log(connection: Connection, log: int, origin: str, state: str) -> OpenLog:
     """Insert the head row of an empty log. Call it under `driver_errors`."""
     execute(connection, _CREATE, (log, origin, state))

@@ -21,7 +21,7 @@ from vault.audit.origins import (
 from vault.audit.outside import OutsideStore, checkpoints_folder, entry_number, events_folder
 from vault.audit.record import Record, encode, parse
 from vault.audit.sql import driver_errors, execute, fetch
-from vault.audit.startup import extends, outside_problem, read_checkpoint
+from vault.audit.startup import extends, last_checkpoint, outside_problem, read_checkpoint
 from vault.audit.tables import ACTIVE, ADOPTING, CLOSED
 from vault.domain.canonical import parse_json
 from vault.domain.errors import ConfigurationError, IntegrityError
@@ -98,7 +98,7 @@ def adopt_restore(
             return _resume(connection, current, store)
         if not outside_problem(connection, current, store, _vkeys(current.origin, public_keys)):
             raise ConfigurationError("there is nothing to adopt: the log extends its last outside checkpoint")
-        lost = _last_checkpoint(current.origin, store, public_keys)
+        lost = last_checkpoint(store, current.origin, _vkeys(current.origin, public_keys))
         restored_size = _common_size(connection, current, store, public_keys)
         successor_origin = _next_origin(origin, logs or [current], store)
         execute(connection, _SET_STATE, (CLOSED, current.log))
@@ -126,11 +126,6 @@ def _next_origin(origin: str, logs: list[OpenLog], store: OutsideStore) -> str:
 
 def _vkeys(origin: str, public_keys: tuple[bytes, ...]) -> tuple[str, ...]:
     return tuple(vkey(origin, key) for key in public_keys)
-
-
-def _last_checkpoint(origin: str, store: OutsideStore, public_keys: tuple[bytes, ...]) -> Checkpoint | None:
-    path = store.last(checkpoints_folder(origin))
-    return read_checkpoint(path, store, origin, _vkeys(origin, public_keys)) if path else None
 
 
 def _common_size(

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from vault.audit.checkpoint import Checkpoint, check_origin, parse_and_verify
+from vault.audit.checkpoint import Checkpoint, UnknownSignerError, check_origin, parse_and_verify
 from vault.audit.merkle import root
 from vault.audit.origins import (
     OpenLog,
@@ -73,10 +73,14 @@ def check_outside(connection: Connection, log: OpenLog, store: OutsideStore, *vk
     """Check that the tree extends the last checkpoint outside, and holds every event written there.
 
     Raises:
-        StartRefusedError: it does not: the database was restored, truncated or changed. Names the command.
+        StartRefusedError: it does not: the database was restored, truncated or changed; or the last
+            checkpoint is not by this log key. Says what to do.
         StoreUnavailableError, AuditUnavailableError: store or database do not answer: do not start.
     """
-    problem = outside_problem(connection, log, store, vkeys)
+    try:
+        problem = outside_problem(connection, log, store, vkeys)
+    except IntegrityError as error:
+        raise StartRefusedError(error.message) from None
     if problem:
         raise StartRefusedError(
             f"{problem}. If this database was restored from a backup on purpose, run `{ADOPT_COMMAND}`"
@@ -89,18 +93,20 @@ def check_outside(connection: Connection, log: OpenLog, store: OutsideStore, *vk
 def outside_problem(
     connection: Connection, log: OpenLog, store: OutsideStore, vkeys: tuple[str, ...]
 ) -> str | None:
+    """What shows that the log lost records, or None.
+
+    Raises:
+        IntegrityError: the last checkpoint proves nothing, so adopting would not help; says what to do.
+        StoreUnavailableError, AuditUnavailableError.
+    """
+    checkpoint = last_checkpoint(store, log.origin, vkeys)
     event = store.last(events_folder(log.origin))
     if event is not None and entry_number(event) >= log.size:
         return "the outside store holds an event that the audit log no longer has"
     if successor_origins(base_origin(log.origin), store, generation(log.origin) + 1):
         return "the outside store knows a later audit log than this database"
-    path = store.last(checkpoints_folder(log.origin))
-    if path is None:
+    if checkpoint is None:
         return None
-    try:
-        checkpoint = read_checkpoint(path, store, log.origin, vkeys)
-    except IntegrityError as error:
-        return f"the last checkpoint in the outside store cannot be trusted ({error.message})"
     if checkpoint.size > log.size:
         return (
             f"the audit log holds {log.size} records and its last checkpoint outside covers {checkpoint.size}"
@@ -110,12 +116,40 @@ def outside_problem(
     return None
 
 
+def last_checkpoint(store: OutsideStore, origin: str, vkeys: tuple[str, ...]) -> Checkpoint | None:
+    """The newest checkpoint outside, None where there is none.
+
+    Raises:
+        IntegrityError: it is not signed by the log key, or belongs elsewhere; says what to do.
+        StoreUnavailableError.
+    """
+    path = store.last(checkpoints_folder(origin))
+    if path is None:
+        return None
+    try:
+        return read_checkpoint(path, store, origin, vkeys)
+    except UnknownSignerError:
+        raise IntegrityError(
+            "the last checkpoint in the outside store cannot be trusted (another key signed it): this is not "
+            "the log key of this database: check DATAVAULT_KEYS, the mount, and keys.json"
+        ) from None
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"the last checkpoint in the outside store cannot be trusted ({error.message}): find out who "
+            f"wrote {path} there, and restore the store from its backup"
+        ) from None
+
+
 def read_checkpoint(path: str, store: OutsideStore, origin: str, vkeys: tuple[str, ...]) -> Checkpoint:
     content = store.get(path) or b""
     try:
         checkpoint = parse_and_verify(content.decode("utf-8"), *vkeys)
     except UnicodeDecodeError:
         raise IntegrityError("the checkpoint is not Unicode text") from None
+    except UnknownSignerError as error:
+        if error.origin == origin:
+            raise
+        raise IntegrityError("the checkpoint belongs to another place") from None
     if checkpoint.origin != origin or checkpoint.size != entry_number(path):
         raise IntegrityError("the checkpoint belongs to another place")
     return checkpoint

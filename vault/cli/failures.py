@@ -77,9 +77,9 @@ def _usage(error: click.ClickException) -> ExitCode:
 
 
 def _code_of(error: DatavaultError) -> ExitCode:
-    from vault.policy.problems import PolicyError
+    from vault.policy.problems import FolderError, PolicyError
 
-    if isinstance(error, PolicyError):
+    if isinstance(error, PolicyError) and not isinstance(error, FolderError):
         return ExitCode.POLICY_DOES_NOT_COMPILE
     return ExitCode.USAGE if isinstance(error, ConfigurationError) else ExitCode.FAILED
 

@@ -7,7 +7,7 @@ import click
 
 from vault import logs
 from vault.cli.audit import audit
-from vault.cli.exits import ExitCode
+from vault.cli.exits import CommandError, ExitCode
 from vault.cli.output import JSON, console, output_option, print_facts, print_json
 
 if TYPE_CHECKING:
@@ -35,15 +35,19 @@ def verify(vkeys: tuple[str, ...], from_checkpoint: Path | None, database: str |
       datavault audit verify --from-checkpoint kept.checkpoint --vkey "$(cat log.vkey)"
     """
     from vault.config import load_settings
+    from vault.domain.errors import IntegrityError
     from vault.homes import verify_log
 
     logs.configure(level="ERROR")
 
     overrides = {"database_url": database} if database else {}
     settings = load_settings(**overrides)
-    note = from_checkpoint.read_text(encoding="utf-8") if from_checkpoint else ""
-    with _bar() as advance:
-        report = verify_log(settings, vkeys, note, advance)
+    note = from_checkpoint.read_text(encoding="utf-8", errors="replace") if from_checkpoint else ""
+    try:
+        with _bar() as advance:
+            report = verify_log(settings, vkeys, note, advance)
+    except IntegrityError as error:
+        raise CommandError(error.message, code=ExitCode.VERIFICATION_FAILED) from None
     if output == JSON:
         print_json(_document(report))
     else:

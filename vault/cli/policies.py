@@ -1,6 +1,5 @@
 """The policies folder that a command reads, and the option that names it."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,34 +13,40 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 ENVIRONMENT: Final = "DATAVAULT_POLICIES"
-_DEFAULT: Final = "policies"
+OPTION: Final = "--policies"
 
 
 def policies_option(command: F) -> F:
     """`--policies FOLDER`."""
     return click.option(
-        "--policies",
+        OPTION,
         type=click.Path(path_type=Path),
-        help=f"Policies folder.  [env: {ENVIRONMENT}; default: ./{_DEFAULT}]",
+        help=f"Policies folder.  [env: {ENVIRONMENT}; default: that of datavault.toml, else ./policies]",
     )(command)
 
 
-def folder(given: Path | None) -> Path:
-    """The folder in force.
+def folder(given: Path | None, word: str = "") -> Path:
+    """The folder in force: as given, else that of the settings. `word` is how a user of the command names it, '' for not at all.
 
     Raises:
         CommandError: there is none.
+        ConfigurationError: the settings cannot be read.
     """
-    found = given or Path(os.environ.get(ENVIRONMENT) or _DEFAULT)
+    found = _of_the_settings() if given is None else given
     if not found.is_dir():
-        raise CommandError(
-            f"{found}: no policies folder", f"name one with --policies or {ENVIRONMENT}", ExitCode.USAGE
-        )
+        hint = f"name one by {word} or {ENVIRONMENT}" if word else f"set {ENVIRONMENT}"
+        raise CommandError(f"{found}: no such folder", hint, ExitCode.USAGE)
     return found
 
 
-def load(given: Path | None) -> "Bundle":
-    """The bundle of the folder in force. Raises CommandError, PolicyError."""
+def load(given: Path | None, word: str = "") -> "Bundle":
+    """The bundle of the folder in force. Raises CommandError, ConfigurationError, PolicyError."""
     from vault.policy.bundle import load_bundle
 
-    return load_bundle(folder(given))
+    return load_bundle(folder(given, word))
+
+
+def _of_the_settings() -> Path:
+    from vault.config import load_settings
+
+    return load_settings().policies

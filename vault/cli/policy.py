@@ -1,7 +1,7 @@
 """`datavault policy`: a security team's tools, over a folder or, for `explain`, over the live policies."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -10,9 +10,14 @@ from vault.cli.exits import ExitCode
 from vault.cli.output import JSON, output_option, print_json, printable
 from vault.cli.policies import folder as folder_in_force
 from vault.cli.policies import load
+from vault.cli.policy_question import check_bases, check_question
 from vault.cli.policy_report import print_report, report_document, test_document
 
+if TYPE_CHECKING:
+    from vault.policy.bundle import Bundle
+
 _FORMS: Final = ("exists", "pseudonymise", "generalise", "mask", "clear")
+_FOLDER_OPTION: Final = "--folder"
 _FOLDER: Final = click.argument("folder", required=False, type=click.Path(path_type=Path))
 
 
@@ -35,7 +40,7 @@ def check(folder: Path | None, output: str) -> ExitCode:
     """
     from vault.policy.check import check as check_folder
 
-    path = folder_in_force(folder)
+    path = folder_in_force(folder, "FOLDER")
     report = check_folder(path)
     if output == JSON:
         print_json(report_document(path, report))
@@ -61,7 +66,7 @@ def test(folder: Path | None, junit: Path | None, output: str) -> ExitCode:
     from vault.policy.engine import CompiledEngine
     from vault.policy.testing_cases import run_tests
 
-    bundle = load(folder)
+    bundle = load(folder, "FOLDER")
     results = run_tests(bundle, CompiledEngine(bundle))
     if junit is not None:
         from vault.cli.junit import write_junit
@@ -86,7 +91,11 @@ def test(folder: Path | None, junit: Path | None, output: str) -> ExitCode:
 )
 @click.option("--max-form", type=click.Choice(_FORMS), help="The strongest form wanted.")
 @click.option(
-    "--folder", type=click.Path(path_type=Path), help="Ask these files instead of the live policies."
+    _FOLDER_OPTION,
+    is_flag=False,
+    flag_value="",
+    metavar="[FOLDER]",
+    help="Ask these files instead of the live policies; without FOLDER those of the settings.",
 )
 @client_options
 @output_option()
@@ -96,7 +105,7 @@ def explain(
     attributes: tuple[str, ...],
     bases: tuple[str, ...],
     max_form: str | None,
-    folder: Path | None,
+    folder: str | None,
     connector: Connector,
     output: str,
 ) -> None:
@@ -106,8 +115,11 @@ def explain(
       datavault policy explain personalization-engine personalised-offers income --basis consent \\
           --folder policies/
     """
+    check_bases(bases)
     if folder is not None:
-        answer = _explain_folder(folder, caller, purpose, attributes, frozenset(bases), max_form)
+        bundle = load(Path(folder) if folder else None, _FOLDER_OPTION)
+        check_question(bundle, caller, purpose, attributes)
+        answer = _explain_bundle(bundle, caller, purpose, attributes, frozenset(bases), max_form)
     else:
         answer = _explain_live(connector, caller, purpose, attributes, bases, max_form)
     if output == JSON:
@@ -120,8 +132,8 @@ def explain(
     click.echo(f"policies: {answer['bundle_hash']}")
 
 
-def _explain_folder(
-    folder: Path,
+def _explain_bundle(
+    bundle: "Bundle",
     caller: str,
     purpose: str,
     attributes: tuple[str, ...],
@@ -132,7 +144,6 @@ def _explain_folder(
     from vault.policy.engine import CompiledEngine
     from vault.policy.explain import explain as explain_one
 
-    bundle = load(folder)
     engine = CompiledEngine(bundle)
     explanations = []
     for attribute in attributes:

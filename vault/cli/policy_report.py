@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def print_report(path: Path, report: "CheckReport") -> None:
     """A report for people: problems as file:line:column, then counts."""
     for problem in report.problems:
-        click.echo(f"{path}/{problem}")
+        click.echo(f"{path}/{problem}" if problem.line else str(problem))
     for difference in report.differences:
         click.echo(f"engines differ: {difference}")
     for result in report.failed:
@@ -24,7 +24,9 @@ def print_report(path: Path, report: "CheckReport") -> None:
         if finding.serious or not finding.justification:
             click.echo(f"{path}/{finding}")
     if report.bundle is None:
-        click.echo(f"{len(report.problems)} problems: the folder is refused as a whole", err=True)
+        count = len(report.problems)
+        found = f"{count} problem" if count == 1 else f"{count} problems"
+        click.echo(f"{found}: the folder is refused as a whole", err=True)
         return
     print_table(
         ["checked", "result"],
@@ -34,7 +36,7 @@ def print_report(path: Path, report: "CheckReport") -> None:
             ("attributes", len(report.bundle.attributes)),
             ("purposes", len(report.bundle.purposes)),
             ("callers", len(report.bundle.callers)),
-            ("engines", f"{len(report.differences)} differences" if report.differences else "agree"),
+            ("engines", f"they differ {len(report.differences)} times" if report.differences else "agree"),
             ("tests", f"{len(report.tests) - len(report.failed)} of {len(report.tests)} expectations hold"),
             ("findings", _findings(report)),
         ],

@@ -8,7 +8,7 @@ import click
 from vault.cli.connection import Connector, client_options
 from vault.cli.exits import ExitCode
 from vault.cli.output import JSON, output_option, print_json
-from vault.cli.policies import load, policies_option
+from vault.cli.policies import OPTION, load, policies_option
 
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
@@ -59,7 +59,7 @@ def import_(
     if propose_map:
         from vault.cli.importing.proposal import propose
 
-        click.echo(propose(file, load(policies).attributes), nl=False)
+        click.echo(propose(file, load(policies, OPTION).attributes), nl=False)
         return ExitCode.OK
     if map_file is None:
         raise click.UsageError("--map is missing; --propose-map prints one to begin with")
@@ -67,7 +67,7 @@ def import_(
     from vault.cli.importing.summary import print_summary
 
     job = Job(file, map_file, consents, rejects, journal, duplicates == "last", output == JSON)
-    bundle = load(policies)
+    bundle = load(policies, OPTION)
     summary = dry_run_of(job, bundle) if dry_run else import_of(job, bundle, connector)
     if output == JSON:
         print_json(summary.document())

@@ -36,15 +36,17 @@ _log = structlog.get_logger("datavault.crypto")
 class LocalKeyProvider:
     """Implements `vault.domain.protocols.KeyProvider`. Thread-safe.
 
-    Makes the file, with the standard keys, when it is missing.
+    Makes the file, with the standard keys, only with `create`: keys made beside values that others sealed
+    would hide that these are lost.
 
     Raises:
-        ConfigurationError: `environment` is `production`; others may read the file; it is damaged.
+        ConfigurationError: `environment` is `production`; the file is missing; others may read it; it is
+            damaged.
     """
 
     name = "local"
 
-    def __init__(self, path: Path, *, environment: str, randomness: Randomness) -> None:
+    def __init__(self, path: Path, *, environment: str, randomness: Randomness, create: bool = False) -> None:
         if environment == "production":
             raise ConfigurationError(
                 "local keys are for development: in production set DATAVAULT_KEYS=transit and VAULT_ADDR"
@@ -54,15 +56,22 @@ class LocalKeyProvider:
         self._lock = threading.Lock()
         self._keys = read_keys(path)
         if not self._keys:
-            self.ensure_keys(STANDARD_CLASSES)
+            if not create:
+                raise _no_keys(path)
+            self._make(STANDARD_CLASSES)
         _log.warning("local_keys_in_use", advice="for development only: use Transit in production")
 
     def ensure_keys(self, classes: Iterable[str]) -> None:
         """Make every key of the product and of these key classes that is not there yet.
 
         Raises:
-            ConfigurationError: a class cannot be one, or the file cannot be written.
+            ConfigurationError: a class cannot be one, the file is gone, or it cannot be written.
         """
+        if not read_keys(self._path):
+            raise _no_keys(self._path)
+        self._make(classes)
+
+    def _make(self, classes: Iterable[str]) -> None:
         wanted = all_keys(classes)
         with self._lock, changing(self._path):
             self._keys = read_keys(self._path)
@@ -165,6 +174,13 @@ def _open(name: str, key: LocalKey, item: UnwrapItem) -> bytes | DatavaultError:
         return aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
     except InvalidTag:
         return IntegrityError("a wrapped key was changed, or belongs to another place")
+
+
+def _no_keys(path: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path}: there are no local keys: restore the file from its backup; only the first "
+        "`datavault serve` of a new home makes it"
+    )
 
 
 def _unknown(key: str) -> KeysUnavailableError:

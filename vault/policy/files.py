@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from vault.policy.notices import NOTICE_PATH
-from vault.policy.problems import START, PolicyError, PolicyProblem, Problems, suggest
+from vault.policy.problems import START, FolderError, Problems, suggest
 
 REQUIRED: Final = ("model.conf", "policy.csv", "purposes.yaml", "attributes.yaml", "callers.yaml")
 JUSTIFICATIONS: Final = "justifications.yaml"
 TEST_PATH: Final = re.compile(r"tests/[a-z0-9][a-z0-9_-]*\.yaml")
 TOTAL_BYTES: Final = 3_584 * 1024
-"""Paths and contents together: with what the protocol adds to each of the most files, GetBundle's answer stays
-within the message limit, so every bundle that serves can be looked at."""
+"""Paths and contents together. With what the protocol adds to each of the most files, GetBundle's answer
+stays within the message limit: every bundle that serves can be looked at."""
 FILES: Final = 4_000
 _FOLDER_DEPTH: Final = 4
 _TOO_LARGE: Final = f"more than {FILES} files or {TOTAL_BYTES} bytes in all"
@@ -26,10 +26,12 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     """All files below `folder` by their path with `/`.
 
     Raises:
-        PolicyError: not a folder, a symbolic link or special file, unreadable, too large, too many.
+        FolderError: not a folder, or unreadable.
+        PolicyError: a symbolic link or special file, too large, too many.
     """
     problems = Problems()
     files: dict[str, bytes] = {}
+    total = 0
     try:
         for path, entry in _walk(folder, "", 0):
             fault = _fault(entry)
@@ -37,12 +39,12 @@ def read_folder(folder: Path) -> dict[str, bytes]:
                 problems.add(path, START, fault)
                 continue
             files[path] = _read(entry.path)
-            if _too_large(files):
+            total += len(path) + len(files[path])
+            if total > TOTAL_BYTES or len(files) > FILES:
                 problems.add(path, START, _TOO_LARGE)
                 break
     except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise PolicyError([PolicyProblem(".", 1, 1, f"cannot read the policies folder: {reason}")]) from None
+        raise _unreadable(folder, error) from None
     problems.raise_any()
     return files
 
@@ -50,7 +52,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 def check_files(files: Mapping[str, bytes], problems: Problems) -> None:
     """Every file is one that policies have, none is missing, all together are not too large."""
     known = (*REQUIRED, JUSTIFICATIONS)
-    for path, content in files.items():
+    for path in files:
         if path not in known and not NOTICE_PATH.fullmatch(path) and not TEST_PATH.fullmatch(path):
             problems.add(
                 _shown(path), START, "unknown file: policies have no such file", suggest(path, known)
@@ -58,13 +60,9 @@ def check_files(files: Mapping[str, bytes], problems: Problems) -> None:
     for path in REQUIRED:
         if path not in files:
             problems.add(path, START, "the file is missing")
-    if _too_large(files):
+    total = sum(len(path) + len(content) for path, content in files.items())
+    if total > TOTAL_BYTES or len(files) > FILES:
         problems.add(".", START, _TOO_LARGE)
-
-
-def _too_large(files: Mapping[str, bytes]) -> bool:
-    total = sum(len(path.encode()) + len(content) for path, content in files.items())
-    return total > TOTAL_BYTES or len(files) > FILES
 
 
 def bundle_hash(files: Mapping[str, bytes]) -> str:
@@ -75,6 +73,12 @@ def bundle_hash(files: Mapping[str, bytes]) -> str:
         if not path.startswith("tests/")
     )
     return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
+
+
+def _unreadable(folder: Path, error: OSError) -> FolderError:
+    if not folder.is_dir():
+        return FolderError(folder, "no such folder; set DATAVAULT_POLICIES")
+    return FolderError(folder, f"cannot read the policies folder: {error.strerror or 'unreadable'}")
 
 
 def _walk(folder: Path | str, prefix: str, depth: int) -> Iterator[tuple[str, "os.DirEntry[str]"]]:

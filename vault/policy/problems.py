@@ -4,6 +4,7 @@ import difflib
 import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from vault.domain.errors import ConfigurationError
@@ -29,7 +30,10 @@ START: Final = Mark(1, 1)
 
 @dataclass(frozen=True, slots=True, order=True)
 class PolicyProblem:
-    """One mistake: `path` is relative to the policies folder; `suggestion` is '' where nothing is near."""
+    """One mistake: `path` is relative to the policies folder; `suggestion` is '' where nothing is near.
+
+    Line 0 stands for the whole of `path`, where there is no line to name.
+    """
 
     path: str
     line: int
@@ -39,7 +43,8 @@ class PolicyProblem:
 
     def __str__(self) -> str:
         hint = f" (did you mean {self.suggestion!r}?)" if self.suggestion else ""
-        return f"{self.path}:{self.line}:{self.column}: {self.message}{hint}"
+        place = f"{self.path}:{self.line}:{self.column}" if self.line else self.path
+        return f"{place}: {self.message}{hint}"
 
 
 class PolicyError(ConfigurationError):
@@ -51,6 +56,13 @@ class PolicyError(ConfigurationError):
         if len(self.errors) > _SHOWN_IN_MESSAGE:
             lines.append(f"... and {len(self.errors) - _SHOWN_IN_MESSAGE} more")
         super().__init__("\n".join(lines))
+
+
+class FolderError(PolicyError):
+    """There is no folder of policies to read, or it cannot be read: the setting is wrong, not a policy."""
+
+    def __init__(self, folder: Path, message: str) -> None:
+        super().__init__([PolicyProblem(str(folder), 0, 0, message)])
 
 
 class Problems:

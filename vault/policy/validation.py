@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from vault.domain.faults import plain_fault
 from vault.policy.problems import Problems, foreign, suggest
 from vault.policy.yamlfile import Document, Where
 
@@ -45,7 +46,7 @@ def _add(
     elif kind == "string_type" and isinstance(inner, int):
         problems.add(document.path, mark, "must be text: put it in quotes")
     else:
-        problems.add(document.path, mark, detail["msg"])
+        problems.add(document.path, mark, plain_fault(detail))
 
 
 def _place(document: Document, location: Where, where: Where) -> tuple[Where, bool]:

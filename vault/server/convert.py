@@ -23,6 +23,7 @@ STATE_NUMBERS: Final[Mapping[ConsentState, Any]] = {
 }
 STATES: Final[Mapping[int, ConsentState]] = {number: state for state, number in STATE_NUMBERS.items()}
 
+_FRAME_BYTES: Final = 64
 DENIAL_DETAILS: Final[Mapping[Reason, str]] = {
     Reason.NOT_PERMITTED: "no rule permits this attribute for this purpose in a form asked for",
     Reason.NOT_AVAILABLE: "the customer's data is not available",
@@ -130,8 +131,8 @@ class ResponseWriter:
         return message
 
     def size(self, message: data_service_pb2.ReadAttributesResponse) -> int:
-        """Bytes on the wire; the position that is set later takes at most 10 more."""
-        return message.ByteSize() + 10
+        """Bytes on the wire at most, with the position that is set later and as a result of a batch."""
+        return message.ByteSize() + _FRAME_BYTES
 
 
 def record_ref(recorded: RecordedAt) -> values_pb2.RecordRef:

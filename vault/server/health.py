@@ -30,8 +30,8 @@ class Probe:
     check: Callable[[], str]
 
 
-class CheckServicer(health_pb2_grpc.HealthServicer):
-    """Check for load balancers, and no Watch: health asks for no identity, so anybody could hold all the calls
+class CheckServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """Check for load balancers, and no Watch: health asks for no identity, so anybody could hold all calls
     of a port by watching."""
 
     def __init__(self, statuses: health_pb2_grpc.HealthServicer) -> None:

@@ -56,7 +56,7 @@ class Lane:
         return len(self._queue)
 
     def put(self, waiting: Iterable[Waiting], most: int) -> None:
-        """Queue reads. At most `most` are waited for at any time; the others leave before they are as many."""
+        """Queue reads. At most `most` are waited for at a time; the others leave before they are as many."""
         self._queue.extend(waiting)
         if len(self._queue) > 2 * most:
             self._prune()

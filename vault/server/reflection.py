@@ -1,4 +1,4 @@
-"""Server reflection for callers alone: a stream that anybody could open would hold one of the calls for ever."""
+"""Server reflection, for callers alone: a stream that anybody could open would hold a call for ever."""
 
 from collections.abc import AsyncIterator, Sequence
 

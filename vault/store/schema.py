@@ -73,7 +73,7 @@ def require_current(database: Database) -> None:
     """
     if not database.path.exists():
         raise StartRefusedError(
-            f"{database.path} is missing: restore it, or make a new one with `datavault db upgrade`"
+            f"{database.path} is missing: restore it, or start the service once: `datavault serve` makes a new one"
         )
     try:
         found = status(database)
@@ -87,7 +87,7 @@ def require_current(database: Database) -> None:
     if not found.up_to_date:
         raise StartRefusedError(
             f"{database.path} has schema {found.current or 'none'}, this release needs {found.head}:"
-            " run `datavault db upgrade`"
+            " start the service once: `datavault serve` upgrades it"
         )
 
 

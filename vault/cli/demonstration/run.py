@@ -46,7 +46,7 @@ def run(options: Options) -> ExitCode:
         CommandError, DatavaultError, DatavaultClientError: it could not be played to the end.
     """
     settings = load_settings()
-    folder = policy_folder.folder(options.policies or settings.policies)
+    folder = policy_folder.folder(options.policies or settings.policies, policy_folder.OPTION)
     bundle = policy_folder.load(folder)
     screen = Screen()
     with ended_in_order() as stack:

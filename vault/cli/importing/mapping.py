@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from vault.cli.importing.templates import Template, parse_template
 from vault.domain.errors import ConfigurationError
+from vault.domain.faults import plain_fault
 from vault.policy.problems import START, PolicyError, PolicyProblem, Problems
 from vault.policy.textfile import decode
 from vault.policy.yamlfile import Document, Where, read_yaml
@@ -227,9 +228,8 @@ def _add(problems: Problems, document: Document, detail: Mapping[str, Any]) -> N
     elif detail["type"] == "missing":
         problems.add(document.path, document.value(*where), f"`{detail['loc'][-1]}` is missing")
     else:
-        message = str(detail["msg"]).removeprefix("Value error, ")
         field = f"`{where[-1]}`: " if where else ""
-        problems.add(document.path, document.value(*where), field + message)
+        problems.add(document.path, document.value(*where), field + plain_fault(detail))
 
 
 def _place(document: Document, loc: tuple[str | int, ...]) -> Where:
