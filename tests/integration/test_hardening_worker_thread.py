@@ -5,7 +5,7 @@ import math
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 
@@ -215,25 +215,40 @@ def test_a_slow_kms_for_a_bulk_holds_up_no_single_read(house: House, monkeypatch
     run(house, scene)
 
 
-def test_reads_of_a_bulk_come_back_as_bulk(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With their keys they do not overtake, or fill the groups of, single reads."""
-    groups: list[list[str]] = []
-    disclose = house.pipelines.disclosure.disclose
+def test_reads_come_back_to_the_lane_they_left_all_at_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With their keys, those of a bulk are bulk again: they do not fill the groups of single reads."""
+    kms = SlowKms(house, monkeypatch, lambda _: True)
+    keyring, back, groups = cold(house), threading.Event(), list[list[Waiting]]()
+    results = house.pipelines.disclosure.disclose([Attempt(ask(house, n)) for n in range(50)])
 
-    class Watched:
-        def disclose(self, group: Sequence[Attempt]) -> list[Any]:
-            groups.append([attempt.read.customer_number for attempt in group if attempt.keys])
-            return disclose(group)
+    async def play() -> None:
+        def ready() -> None:
+            groups.append(lane.take(1_000))
+            back.set()
 
-    async def scene(running: DisclosureWorker) -> None:
-        bulk = await running.submit_chunk([ask(house, n) for n in range(50)])
-        single = [running.submit([ask(house, n)])[0] for n in range(100, 150)]
-        await ended([*bulk, *single])
+        lane = Lane("bulk", keyring, ready, threads=1)
+        loop = asyncio.get_running_loop()
+        left = [Waiting(Attempt(ask(house, n)), loop.create_future()) for n in range(50)]
+        lacking = [(each, found) for each, found in zip(left, results, strict=True) if not_here(found)]
+        lane.fetch(lacking[:1])
+        await asyncio.to_thread(kms.entered.wait)
+        lane.fetch(lacking[1:20])
+        lane.fetch(lacking[20:])
+        kms.open.set()
+        while sum(map(len, groups)) < 50:
+            assert await asyncio.to_thread(back.wait, WAIT_SECONDS)
+            back.clear()
+        assert groups == [left[:1], left[1:]]
+        assert all(each.attempt.keys for each in left)
+        lane.close()
 
-    run(house, scene, Watched())
-    in_bulk = {f"c{n}" for n in range(50)}
-    assert all(not set(group) & in_bulk or set(group) <= in_bulk for group in groups)
-    assert in_bulk in [set(group) for group in groups]
+    asyncio.run(play())
+
+
+def not_here(found: Any) -> TypeGuard[MissingKeys]:
+    return isinstance(found, MissingKeys)
 
 
 def test_a_key_that_breaks_the_unwrapping_is_an_error_of_its_own(

@@ -214,7 +214,7 @@ FORMS = "[clear, {mask: {style: email}}, {pseudonymise: {scope: caller}}, exists
         ("[{clear: {a: 1}}]", "'clear' takes no parameters"),
         ("[{mask: 4}]", "the parameters must be a mapping"),
         ("[{mask: {keep_last: 0}}]", "must be greater than or equal to 1"),
-        ("[{mask: {keep_last: 4, with: 'x'}}]", "String should match pattern"),
+        ("[{mask: {keep_last: 4, with: 'x'}}]", "must match pattern"),
         ("[{mask: {keep_last: 4, style: email}}]", "unknown key 'keep_last'"),
         ("[{generalise: {prefix: '2'}}]", "must be a whole number"),
         ("[{generalise: {groups: {a: [x], b: [x]}, other: o}}]", "value 'x' stands in two groups"),
@@ -223,7 +223,7 @@ FORMS = "[clear, {mask: {style: email}}, {pseudonymise: {scope: caller}}, exists
         ("[{generalise: {widht: '5'}}]", "'generalise' needs one of bands, width, to, prefix, groups"),
         ("[{pseudonymise: {scope: all}}]", "must be 'caller' or 'caller-purpose'"),
         ("[4]", "a form is a word, or one word with its parameters"),
-        ("[]", "List should have at least 1 item"),
+        ("[]", "must have at least 1 item"),
     ],
 )
 def test_forms_that_do_not_make_sense_are_refused(forms: str, message: str) -> None:

@@ -5,7 +5,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from vault.client import Client
 
 R = TypeVar("R")
+BY_TOKEN: Final = "the caller proves itself by a token"
+"""A note on errors, for the hint that goes with them."""
 Factory = Callable[[dict[str, str]], Any]
 
 
@@ -29,11 +31,22 @@ class Connector:
         address = self.options.get("address") or os.environ.get("DATAVAULT_ADDR", "")
         return address.removeprefix("https://").removesuffix("/")
 
+    @property
+    def by_token(self) -> bool:
+        """Whether the caller proves itself by a token: options replace the environment's identity whole."""
+        given = self.options.keys() & {"client_certificate", "client_key"}
+        return not given and bool(os.environ.get("DATAVAULT_TOKEN_FILE"))
+
     @contextlib.contextmanager
     def open(self) -> "Iterator[Client]":
         """The client, closed at the end of the block. Raises DatavaultClientError."""
         with self.factory(self.options) as client:
-            yield client
+            try:
+                yield client
+            except Exception as error:
+                if self.by_token:
+                    error.add_note(BY_TOKEN)
+                raise
 
 
 def client_options(command: Callable[..., R]) -> Callable[..., R]:

@@ -2,36 +2,16 @@
 
 import os
 import sys
-from collections.abc import Mapping
 from typing import Any, Final
 
 import click
 
+from vault.cli.connection import BY_TOKEN
 from vault.cli.exits import CommandError, ExitCode
+from vault.cli.hints import as_assignments, next_step
 from vault.domain.errors import ConfigurationError, DatavaultError
 
 DEBUG: Final = "DATAVAULT_DEBUG"
-
-_NEXT: Final[Mapping[str, str]] = {
-    "CONFIGURATION": "give --addr, --cacert, --cert and --key, or set DATAVAULT_ADDR, DATAVAULT_CACERT, "
-    "DATAVAULT_CLIENT_CERT and DATAVAULT_CLIENT_KEY",
-    "UNREACHABLE": "check --addr and that the server is up",
-    "TLS_FAILED": "check that --addr, --cacert and --cert belong to the same installation",
-    "UNAUTHENTICATED": "callers.yaml must name the SPIFFE id or DNS name of this certificate",
-    "NOT_PERMITTED": "ask the security team for a rule; `datavault policy explain` shows what decides",
-    "REQUIRE_ALL": "leave --require-all out to get what is permitted, and the reason of each denial",
-    "PURPOSE_NOT_LEAF": "name one of the purposes below it",
-    "REQUEST_ID_REUSED": "use a new --request-id for new content",
-    "VERSION_MISMATCH": "read again, then write with the current version",
-    "QUOTA_EXCEEDED": "wait for the next hour, or ask for a larger quota in callers.yaml",
-    "OVERLOADED": "try again in a moment",
-    "DEADLINE_EXCEEDED": "try again; a write that carries the same --request-id happens once",
-    "AUDIT_UNAVAILABLE": "nothing is released while the audit log cannot be written: see `datavault doctor`",
-    "STORE_UNAVAILABLE": "see `datavault doctor` on the server",
-    "KEYS_UNAVAILABLE": "see `datavault doctor` on the server",
-    "SHUTTING_DOWN": "try again in a moment",
-}
-
 
 def report(error: BaseException) -> ExitCode:
     """Tell the user what happened and say which code to exit with."""
@@ -46,7 +26,7 @@ def report(error: BaseException) -> ExitCode:
         click.echo("datavault: interrupted", err=True)
         return ExitCode.INTERRUPTED
     if isinstance(error, DatavaultError):
-        say(error.message, _NEXT.get(str(error.reason), ""))
+        say(error.message, next_step(str(error.reason)))
         return _code_of(error)
     if isinstance(error, BrokenPipeError):
         # Whoever read the output has seen enough; a second failure while flushing must stay silent too.
@@ -71,6 +51,9 @@ def _colour(stream: Any) -> bool:
 
 
 def _usage(error: click.ClickException) -> ExitCode:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message())
+        return ExitCode.USAGE
     command = getattr(getattr(error, "ctx", None), "command_path", "datavault")
     say(error.format_message(), f"{command} --help" if isinstance(error, click.UsageError) else "")
     return ExitCode.USAGE
@@ -92,13 +75,13 @@ def _is_client_error(error: BaseException) -> bool:
 
 def _client_error(error: Any) -> ExitCode:
     reason = str(error.reason)
-    hint = _NEXT.get(reason, "")
+    hint = next_step(reason, by_token=BY_TOKEN in getattr(error, "__notes__", ()))
     if error.retry_after_seconds:
         hint = f"try again in {error.retry_after_seconds:g} s"
-    say(f"{reason}: {error.message}")
+    say(f"{reason}: {as_assignments(error.message)}")
     told = [violation for violation in error.violations if violation.description not in error.message]
     for violation in told:
-        click.echo(f"  {violation.field}: {violation.description}", err=True)
+        click.echo(f"  {as_assignments(f'{violation.field}: {violation.description}')}", err=True)
     if hint:
         click.echo(f"  next: {hint}", err=True)
     return ExitCode.USAGE if reason == "CONFIGURATION" else ExitCode.FAILED

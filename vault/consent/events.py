@@ -171,6 +171,13 @@ def _check_notice(notices: Notices, request: ConsentRequest, checks: FieldChecks
     return notice
 
 
+def _period(seconds: int) -> str:
+    """The largest unit that divides it, as the policies say it: 730 days."""
+    size, unit = next((size, unit) for size, unit in _UNITS if seconds % size == 0)
+    count = seconds // size
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
 def _check_expiry(
     purposes: Mapping[str, Purpose],
     scope: Mapping[str, frozenset[str]],
@@ -188,5 +195,5 @@ def _check_expiry(
         checks.require(
             expires_at <= recorded_at + longest * 1_000_000,
             "expires_at",
-            f"must be at most {longest} seconds after the recording",
+            f"must be at most {_period(longest)} after the recording",
         )

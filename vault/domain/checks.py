@@ -86,10 +86,14 @@ class FieldChecks:
         """
         if self.violations:
             first = self.violations[0]
-            more = f" (and {len(self.violations) - 1} more)" if len(self.violations) > 1 else ""
             raise InvalidArgumentError(
-                f"{first.field}: {first.description}{more}", violations=self.violations
+                f"{first.field}: {first.description}{_further(len(self.violations) - 1)}",
+                violations=self.violations,
             )
+
+
+def _further(count: int) -> str:
+    return "" if not count else "; 1 more field is wrong" if count == 1 else f"; {count} more fields are wrong"
 
 
 def _all_fine(names: tuple[str, ...], most: int) -> bool:

@@ -24,7 +24,7 @@ class Limits:
     group_milliseconds: float = 20.0
     queued_reads: int = 4_096
     queued_changes: int = 1_024
-    concurrent_calls: int = 4_096
+    concurrent_calls: int = 8_192
     streams_per_caller: int = 8
     stream_answer_bytes: int = 32 * 1024 * 1024
     """What answers of one batch read may take while they are made or wait to be sent, each counted as the

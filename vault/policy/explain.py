@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from vault.domain.faults import did_you_mean
 from vault.domain.protocols import DecisionEngine
 from vault.domain.types import ANY_BASIS, Decision, Form
 from vault.policy.bundle import Bundle
@@ -109,14 +110,14 @@ def _strongest_first(bundle: Bundle, attribute: str) -> list[Form]:
 
 def _unknown(bundle: Bundle, caller: str, purpose: str, attribute: str) -> str:
     if caller not in bundle.callers:
-        return f"{caller!r} is no caller of callers.yaml"
+        return f"{caller!r} is no caller of callers.yaml{did_you_mean(caller, bundle.callers)}"
     node = bundle.purposes.get(purpose)
     if node is None:
-        return f"{purpose!r} is no purpose of purposes.yaml"
+        return f"{purpose!r} is no purpose of purposes.yaml{did_you_mean(purpose, bundle.purposes)}"
     if not node.leaf:
         return f"{purpose!r} has purposes below it: only a leaf can be asked for"
     if attribute not in bundle.attributes:
-        return f"{attribute!r} is no attribute of attributes.yaml"
+        return f"{attribute!r} is no attribute of attributes.yaml{did_you_mean(attribute, bundle.attributes)}"
     return ""
 
 
