@@ -29,6 +29,7 @@ from vault.domain.protocols import Clock, Randomness
 from vault.domain.system import SystemClock, SystemRandomness
 from vault.enrolment import Enrolment
 from vault.identity.authority import Authority
+from vault.identity.jwt import JwtIssuer
 from vault.intake import IntakePipeline
 from vault.operations import OperationsPipeline
 from vault.policy.bundle import Bundle
@@ -139,6 +140,18 @@ def transit_settings(settings: Settings) -> TransitSettings:
         namespace=settings.transit_namespace,
         mount=settings.transit_mount,
     )
+
+
+def jwt_issuers(settings: Settings) -> list[JwtIssuer]:
+    """The issuers of tokens that the settings trust.
+
+    Raises:
+        ConfigurationError: one of them is wrong.
+    """
+    return [
+        JwtIssuer(issuer.issuer, issuer.audience, issuer.jwks, issuer.algorithms)
+        for issuer in settings.jwt_issuers
+    ]
 
 
 @contextlib.contextmanager

@@ -10,14 +10,24 @@ from typing import Any
 
 import structlog
 
-from vault.assembly import TLS_FOLDER, Pipelines, Rooms, authority, build_pipelines, log_signer, open_rooms
+from vault.assembly import (
+    TLS_FOLDER,
+    Pipelines,
+    Rooms,
+    authority,
+    build_pipelines,
+    jwt_issuers,
+    log_signer,
+    open_rooms,
+)
 from vault.audit.checkpoint import vkey
 from vault.audit.startup import check_outside, open_log
 from vault.config import Settings
 from vault.domain.errors import ConfigurationError
 from vault.housekeeping import keep_house
 from vault.identity.certificates import CertificateAuthenticator
-from vault.identity.jwt import JwtAuthenticator, JwtIssuer
+from vault.identity.jwt import JwtAuthenticator
+from vault.identity.pairs import require_certificates, require_pair
 from vault.policy.problems import PolicyError
 from vault.reloading import PolicyReloader, keep_bundle
 from vault.server.audit import AuditServicer
@@ -166,10 +176,7 @@ def _registrations(
 
 
 def _jwt(rooms: Rooms) -> JwtAuthenticator:
-    issuers = [
-        JwtIssuer(issuer.issuer, issuer.audience, issuer.jwks, issuer.algorithms)
-        for issuer in rooms.settings.jwt_issuers
-    ]
+    issuers = jwt_issuers(rooms.settings)
     authenticator = JwtAuthenticator(issuers, lambda: rooms.policy.current.bundle, rooms.clock)
     for issuer in authenticator.load():
         log.warning("jwt_issuer_without_keys", issuer=issuer)
@@ -180,7 +187,8 @@ def tls_material(rooms: Rooms) -> TlsMaterial:
     """Server certificate and client CA: those of the settings, else the embedded CA's.
 
     Raises:
-        ConfigurationError: a file is missing or unreadable, or only one of certificate and key is set.
+        ConfigurationError: a file is missing or unreadable, certificate and key do not belong together, or
+            only one of them is set.
     """
     settings = rooms.settings
     if (settings.server_certificate is None) != (settings.server_key is None):
@@ -192,6 +200,8 @@ def tls_material(rooms: Rooms) -> TlsMaterial:
         if certificate is None or key is None:
             names = [name.strip() for name in settings.server_names.split(",") if name.strip()]
             certificate, key = embedded.server_credentials_files(settings.home / TLS_FOLDER, names)
+    require_pair(certificate, key)
+    require_certificates(client_ca)
     return TlsMaterial(_pem(certificate), _pem(key), _pem(client_ca))
 
 

@@ -116,7 +116,7 @@ def test_a_change_comes_between_two_slices(house: House, monkeypatch: pytest.Mon
     left: list[int] = []
     change: list[threading.Thread] = []
     database = house.rooms.database
-    purge = housekeeping.RequestRepository.purge
+    purge = RequestRepository.purge
 
     def change_now() -> None:
         with database.write():
@@ -129,7 +129,7 @@ def test_a_change_comes_between_two_slices(house: House, monkeypatch: pytest.Mon
             eventually(lambda: database._slot.waiting() == 1, "the change stands in line")
         return purge(self, *arguments)
 
-    monkeypatch.setattr(housekeeping.RequestRepository, "purge", purging)
+    monkeypatch.setattr(RequestRepository, "purge", purging)
     asyncio.run(housekeeping.forget_old(run_on_a_thread, database, house.rooms.clock))
     change[0].join()
     assert left[0] > 1

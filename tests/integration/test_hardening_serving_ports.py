@@ -105,28 +105,21 @@ def test_a_caller_can_reflect_on_both_ports(service: RunningService) -> None:
 def test_reflection_streams_count_as_streams_of_their_caller(service: RunningService) -> None:
     """A caller has at most LIMITS.streams_per_caller open, whatever they are for."""
     stub = reflection_pb2_grpc.ServerReflectionStub(service.channel("auditor"))
-    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    end = threading.Event()
 
-    class Open:
-        """A stream that has sent one request and not ended."""
+    def one_and_no_end() -> Iterator[Any]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        end.wait()
 
-        def __init__(self) -> None:
-            self.end = threading.Event()
-            self.call = stub.ServerReflectionInfo(self._requests(), timeout=30)
-
-        def _requests(self) -> Iterator[Any]:
-            yield asked
-            self.end.wait()
-
-    streams = [Open() for _ in range(LIMITS.streams_per_caller)]
+    streams: list[Any] = [
+        stub.ServerReflectionInfo(one_and_no_end(), timeout=30) for _ in range(LIMITS.streams_per_caller)
+    ]
     try:
-        for stream in streams:
-            assert next(stream.call).list_services_response.service
+        assert all(next(answers).list_services_response.service for answers in streams)
         failure = wire.refused(lambda: reflect(service.channel("auditor")))
         assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     finally:
-        for stream in streams:
-            stream.end.set()
+        end.set()
 
 
 def test_an_auditor_gets_pages_of_large_records(tmp_path: Path) -> None:
@@ -138,26 +131,23 @@ def test_an_auditor_gets_pages_of_large_records(tmp_path: Path) -> None:
         large = [recorder.draft(caller, "policy.read", detail={"note": "x" * 45_000}) for _ in range(150)]
         recorder.commit(lambda _: (None, [EncodedRecord(record.id, encode(record)) for record in large]))
     with RunningService.start(tmp_path, policies=policies) as service:
-        stub = wire.audit_stub(service.channel("auditor"))
-        for newest_first in (False, True):
-            found: list[int] = []
-            token = ""
-            while True:
-                page = stub.QueryRecords(
-                    audit.QueryRecordsRequest(
-                        page_size=1_000, page_token=token, newest_first=newest_first, action="policy.read"
-                    ),
-                    timeout=30,
-                )
-                assert page.ByteSize() <= LIMITS.message_bytes
-                found += [record.position for record in page.records]
-                token = page.next_page_token
-                if not token:
-                    break
-            positions = [
-                position
-                for position, record in enumerate(service.records())
-                if record["action"] == "policy.read"
-            ]
-            assert len(positions) == 150
-            assert found == (positions[::-1] if newest_first else positions)
+        newest, oldest = pages(service, newest_first=True), pages(service, newest_first=False)
+        records = service.records()
+    positions = [at for at, record in enumerate(records) if record["action"] == "policy.read"]
+    assert len(positions) == 150
+    assert oldest == positions
+    assert newest == positions[::-1]
+
+
+def pages(service: RunningService, *, newest_first: bool) -> list[int]:
+    """Positions of the records of action policy.read, in the largest pages that can be asked for."""
+    stub = wire.audit_stub(service.channel("auditor"))
+    asked = audit.QueryRecordsRequest(page_size=1_000, newest_first=newest_first, action="policy.read")
+    found: list[int] = []
+    while True:
+        page = stub.QueryRecords(asked, timeout=30)
+        assert page.ByteSize() <= LIMITS.message_bytes
+        found += [record.position for record in page.records]
+        if not page.next_page_token:
+            return found
+        asked.page_token = page.next_page_token

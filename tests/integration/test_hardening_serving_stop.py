@@ -62,7 +62,9 @@ class Stream:
             customer_numbers=numbers, purpose=FRAUD, attributes=["email"]
         )
         self._end = threading.Event()
-        self.call = wire.data_stub(service.channel(FRAUD)).BatchReadAttributes(self._requests(), timeout=60)
+        self.call: Any = wire.data_stub(service.channel(FRAUD)).BatchReadAttributes(
+            self._requests(), timeout=60
+        )
 
     def __enter__(self) -> "Stream":
         return self

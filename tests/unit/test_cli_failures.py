@@ -72,13 +72,13 @@ def test_help_imports_neither_commands_nor_heavy_libraries() -> None:
         ("click", ["--help"]),
         ("rich", ["config"]),
         ("pydantic", ["policy", "test"]),
-        ("yaml", ["subject", "import", "x.csv", "--map", "m.yaml", "--dry-run"]),
+        ("yaml", ["subject", "import", __file__, "--map", __file__, "--dry-run"]),
     ],
 )
 def test_without_the_server_extra_one_line_says_what_to_install(
     missing: str, words: list[str], tmp_path: Path
 ) -> None:
-    """`pip install datavault` is the client alone."""
+    """`pip install .` is the client alone."""
     found = python(
         f"""
         import sys
@@ -90,7 +90,7 @@ def test_without_the_server_extra_one_line_says_what_to_install(
     )
     assert found.returncode == 2
     assert found.stderr == (
-        "datavault: the command line needs the server extra: pip install 'datavault[server]'\n"
+        "datavault: the command line needs the server extra: pip install '.[server]' in the source folder\n"
     )
 
 
@@ -107,7 +107,7 @@ def test_without_pyarrow_the_parquet_extra_is_named(tmp_path: Path) -> None:
         DATAVAULT_POLICIES=str(policies(tmp_path)),
     )
     assert found.returncode == 1
-    assert found.stderr.endswith("Parquet needs pyarrow: pip install 'datavault[parquet]'\n")
+    assert found.stderr.endswith("Parquet needs pyarrow: pip install '.[parquet]' in the source folder\n")
 
 
 @pytest.mark.parametrize(

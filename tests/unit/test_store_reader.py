@@ -38,7 +38,8 @@ def load(
     database: Database, *numbers: int, attributes: tuple[str, ...] = ("email",), tenant: str = TENANT
 ) -> dict[bytes, SubjectSnapshot]:
     with database.read() as connection:
-        return READER.load(connection, tenant, [mac_of(number) for number in numbers], attributes)
+        found = READER.load(connection, tenant, [mac_of(number) for number in numbers], attributes)
+    return {mac: each for mac, each in found.items() if isinstance(each, SubjectSnapshot)}
 
 
 def fill(connection: Connection) -> None:

@@ -1,6 +1,6 @@
 """The command line `datavault`: one module per noun, loaded when it is used.
 
-This module imports neither click nor rich: `pip install datavault` is the client alone, and the command then
+This module imports neither click nor rich: `pip install .` is the client alone, and the command then
 says in one line what it needs.
 """
 
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 USAGE_ERROR: Final = 2
-_NEEDS_SERVER: Final = "datavault: the command line needs the server extra: pip install 'datavault[server]'"
+_NEEDS_SERVER: Final = (
+    "datavault: the command line needs the server extra: pip install '.[server]' in the source folder"
+)
 _OPTIONAL: Final[Mapping[str, str]] = {"faker": "demo", "pyarrow": "parquet"}
 
 
@@ -94,6 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if missing in ("", "vault"):
             raise
         extra = _OPTIONAL.get(missing)
-        line = f"datavault: this command needs: pip install 'datavault[{extra}]'" if extra else _NEEDS_SERVER
+        needs_extra = f"datavault: this command needs: pip install '.[{extra}]' in the source folder"
+        line = needs_extra if extra else _NEEDS_SERVER
         print(line, file=sys.stderr)  # noqa: T201 - click, which prints elsewhere, may be what is missing
         sys.exit(USAGE_ERROR)

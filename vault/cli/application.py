@@ -26,6 +26,9 @@ class Application(click.Group):
         module, _, name = lazy.target.partition(":")
         command = getattr(import_module(module), name)
         assert isinstance(command, click.Command)  # noqa: S101 - a wrong target is a mistake in our own table
+        if isinstance(command, click.Group):
+            for each in command.commands.values():
+                each.short_help = each.short_help or _first_sentence(each.help or "")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -65,6 +68,12 @@ class Application(click.Group):
         except KeyboardInterrupt as error:
             code = report(error)
         sys.exit(int(code) if isinstance(code, int) else ExitCode.OK)
+
+
+def _first_sentence(text: str) -> str:
+    """Whole, and on one line: click would cut it in the middle."""
+    sentence, stop, _ = " ".join(text.split("\n\n", maxsplit=1)[0].split()).partition(". ")
+    return sentence + stop.strip()
 
 
 @click.command(

@@ -8,7 +8,7 @@ import click
 
 from vault.cli.arguments import Moment
 from vault.cli.connection import Connector, client_options
-from vault.cli.output import JSON, output_option, plain, print_facts, print_json, print_table
+from vault.cli.output import JSON, output_option, plain, print_facts, print_json, print_table, request_facts
 
 _STATES = ("given", "renewed", "requested", "refused", "expired", "invalidated", "opted-out", "opted-in")
 _CHANNEL = click.option(
@@ -127,7 +127,7 @@ def _print_receipt(receipt: Any, output: str) -> None:
         print_json({**facts, "effective": effective})
         return
     _print_in_force(effective)
-    print_facts(facts)
+    print_facts({"event": receipt.event_id, "seq": receipt.seq, **request_facts(receipt)})
 
 
 def _print_overview(found: Any, output: str) -> None:

@@ -13,6 +13,7 @@ from vault.domain.errors import ConfigurationError, DatavaultError
 
 DEBUG: Final = "DATAVAULT_DEBUG"
 
+
 def report(error: BaseException) -> ExitCode:
     """Tell the user what happened and say which code to exit with."""
     if os.environ.get(DEBUG) and not isinstance(error, click.exceptions.Exit | BrokenPipeError):

@@ -8,9 +8,9 @@ _NEXT: Final[Mapping[str, str]] = {
     "CONFIGURATION": "give --addr, --cacert, --cert and --key, or set DATAVAULT_ADDR, DATAVAULT_CACERT, "
     "DATAVAULT_CLIENT_CERT and DATAVAULT_CLIENT_KEY",
     "UNREACHABLE": "check --addr and that the server is up",
-    "TLS_FAILED": "check that --addr, --cacert and --cert belong to the same installation, and that the host of "
-    "--addr is in the server's certificate: add it to DATAVAULT_SERVER_NAMES there, or give a name that is in "
-    "it by --server-name",
+    "TLS_FAILED": "check that --addr, --cacert and --cert belong to the same installation; if the host of --addr "
+    "is not in the server's certificate, give a name that is by --server-name, or add the host to "
+    "DATAVAULT_SERVER_NAMES on the server",
     "UNAUTHENTICATED": "callers.yaml must name the SPIFFE id or DNS name of this certificate, and --addr the "
     "mTLS port",
     "NOT_PERMITTED": "ask the security team for a rule; `datavault policy explain` shows what decides",
@@ -33,7 +33,9 @@ _NEXT_BY_TOKEN: Final[Mapping[str, str]] = {
     "UNREACHABLE": f"{_NEXT['UNREACHABLE']}; {_JWT_PORT}",
     "TLS_FAILED": f"{_JWT_PORT}; {_NEXT['TLS_FAILED']}",
 }
-_WRONG_TYPE: Final = re.compile(r"writes\[[0-9]+\]\.value: ([a-z0-9-]+) is a ([a-z0-9]+): set [a-z0-9]+_value")
+_WRONG_TYPE: Final = re.compile(
+    r"writes\[[0-9]+\]\.value: ([a-z0-9-]+) is a ([a-z0-9]+): set [a-z0-9]+_value"
+)
 _KINDS: Final[Mapping[str, str]] = {"string": "", "json": ":", "int64": ":int"}
 
 

@@ -76,6 +76,16 @@ def print_facts(facts: Mapping[str, object]) -> None:
         click.echo(f"{name + ':':<{width + 1}} {printable(value)}")
 
 
+def request_facts(receipt: Any) -> dict[str, object]:
+    """Which request and which record of the log a receipt of a change names."""
+    done_before = " (done before, nothing changed)" if receipt.replayed else ""
+    return {
+        "request id": receipt.request_id + done_before,
+        "record": receipt.record_id,
+        "position": receipt.position,
+    }
+
+
 def print_json(document: object) -> None:
     """One JSON document on stdout."""
     click.echo(json.dumps(plain(document), indent=2, ensure_ascii=False))

@@ -26,7 +26,8 @@ def policies_option(command: F) -> F:
 
 
 def folder(given: Path | None, word: str = "") -> Path:
-    """The folder in force: as given, else that of the settings. `word` is how a user of the command names it, '' for not at all.
+    """The folder in force: as given, else that of the settings. `word` is the
+    option or argument that names it, '' where there is none.
 
     Raises:
         CommandError: there is none.
@@ -34,7 +35,7 @@ def folder(given: Path | None, word: str = "") -> Path:
     """
     found = _of_the_settings() if given is None else given
     if not found.is_dir():
-        hint = f"name one by {word} or {ENVIRONMENT}" if word else f"set {ENVIRONMENT}"
+        hint = f"give {word}, or set {ENVIRONMENT}" if word else f"set {ENVIRONMENT}"
         raise CommandError(f"{found}: no such folder", hint, ExitCode.USAGE)
     return found
 

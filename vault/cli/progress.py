@@ -18,12 +18,18 @@ _BAR_EVERY_ROWS: Final = 100
 
 
 class Progress:
-    """Watches one transfer; its `watch` is called for each row. A context manager. Writes to stderr only."""
+    """Watches one transfer; its `watch` is called for each row. A context manager. Writes to stderr only.
 
-    def __init__(self, name: str, fraction: Callable[[], float], *, quiet: bool = False) -> None:
+    `report` is the file that lists every rejected row, '' where none is written.
+    """
+
+    def __init__(
+        self, name: str, fraction: Callable[[], float], *, quiet: bool = False, report: str = ""
+    ) -> None:
         self._name = name
         self._fraction = fraction
         self._quiet = quiet
+        self._report = report
         self._shown = 0
         self._last = (0, 0)
         self._bar: Any = None
@@ -80,7 +86,8 @@ class Progress:
         for fault in rejected.faults:
             self._print(f"{self._name}:{rejected.row.line}: row {rejected.row.number} rejected: {fault}")
         if self._shown == _SHOWN:
-            self._print("further rejected rows are counted below and listed in the report")
+            listed = f" and listed in {self._report}" if self._report else ""
+            self._print(f"further rejected rows are counted below{listed}")
 
     def _print(self, line: str) -> None:
         if self._bar is not None:

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from vault.cli.connection import Connector, client_options
-from vault.cli.output import JSON, output_option, print_facts, print_json, print_table
+from vault.cli.output import JSON, output_option, print_facts, print_json, print_table, request_facts
 from vault.cli.subject_import import import_
 
 _FORMS = ("exists", "pseudonymise", "generalise", "mask", "clear")
@@ -120,10 +120,7 @@ def write(
     print_facts(
         {
             "customer": "new" if receipt.subject_created else "known",
-            "request id": receipt.request_id
-            + (" (done before, nothing changed)" if receipt.replayed else ""),
-            "record": receipt.record_id,
-            "position": receipt.position,
+            **request_facts(receipt),
         }
     )
 

@@ -10,14 +10,15 @@ from vault.cli.exits import ExitCode
 from vault.cli.output import JSON, output_option, print_json
 from vault.cli.policies import OPTION, load, policies_option
 
+_INPUT: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("import")
-@click.argument("file", type=_FILE)
-@click.option("--map", "map_file", type=_FILE, help="Which column becomes which attribute.")
+@click.argument("file", type=_INPUT)
+@click.option("--map", "map_file", type=_INPUT, help="Which column becomes which attribute.")
 @click.option(
-    "--consents", type=_FILE, help="Consent events to record afterwards (CSV, JSON lines, Parquet)."
+    "--consents", type=_INPUT, help="Consent events to record afterwards (CSV, JSON lines, Parquet)."
 )
 @click.option("--dry-run", is_flag=True, help="Check every row, send nothing; needs no server.")
 @click.option("--propose-map", is_flag=True, help="Print a map for FILE, guessed from its header and rows.")
@@ -56,6 +57,8 @@ def import_(
       datavault subject import customers.csv --map customers.yaml --dry-run
       datavault subject import customers.csv --map customers.yaml
     """
+    if propose_map and map_file is not None:
+        raise click.UsageError("--propose-map prints a new map: leave --map out")
     if propose_map:
         from vault.cli.importing.proposal import propose
 

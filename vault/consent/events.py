@@ -13,6 +13,7 @@ from vault.domain.types import ConsentEntry, ConsentEvent, ConsentState, Notice,
 CHANNEL_CHARACTERS: Final = 64
 EVIDENCE_CHARACTERS: Final = 256
 _JURISDICTION_CHARACTERS: Final = 64
+_UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 _NOTHING: Final[Mapping[str, frozenset[str]]] = {}
 
 Notices = Mapping[tuple[str, int], Notice]

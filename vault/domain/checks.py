@@ -93,7 +93,9 @@ class FieldChecks:
 
 
 def _further(count: int) -> str:
-    return "" if not count else "; 1 more field is wrong" if count == 1 else f"; {count} more fields are wrong"
+    if not count:
+        return ""
+    return "; 1 more field is wrong" if count == 1 else f"; {count} more fields are wrong"
 
 
 def _all_fine(names: tuple[str, ...], most: int) -> bool:

@@ -20,6 +20,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "model_attributes_type": "must be a mapping",
     "path_type": "must be a path",
 }
+_LONGEST: Final = 256
 _PREFIX: Final = re.compile(r"(?:Input|Value|String|List|Tuple|Dictionary) should ")
 _SUFFIX: Final = re.compile(r" after validation, not [0-9]+|, unable to .*")
 
@@ -35,5 +36,5 @@ def plain_fault(detail: Mapping[str, Any]) -> str:
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """` (did you mean 'x'?)` with the known word nearest to `word`, '' where none is near."""
-    near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word[:_LONGEST], sorted(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""

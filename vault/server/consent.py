@@ -18,7 +18,7 @@ from vault.v1 import consent_service_pb2_grpc, rights_service_pb2_grpc
 from vault.v1 import rights_service_pb2 as rights_pb
 
 _DEFAULT_PAGE: Final = 100
-_LARGEST_PAGE: Final = 1_000
+_LARGEST_PAGE: Final = 250
 _MOST_JURISDICTIONS: Final = 17
 """One more than is allowed, so that too many are still noticed."""
 

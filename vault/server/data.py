@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
@@ -70,7 +71,7 @@ class DataServicer(data_service_pb2_grpc.DataServiceServicer):
 
         index = 0
         try:
-            async with read_ahead(requests, begin) as parts:
+            async with aclosing(read_ahead(requests, begin)) as parts:
                 async for count, reserved in parts:
                     response, size = pb.BatchReadAttributesResponse(), 0
                     for _ in range(count):
@@ -109,7 +110,7 @@ class DataServicer(data_service_pb2_grpc.DataServiceServicer):
             yield [_write_or_error(item, caller) for item in chunk.items]
 
         index = 0
-        async with read_ahead(requests, begin) as chunks:
+        async with aclosing(read_ahead(requests, begin)) as chunks:
             async for writes in chunks:
                 response = pb.BatchWriteAttributesResponse()
                 for outcome in await self._write_chunk(writes):

@@ -6,8 +6,7 @@ read stops its own batch and nobody else's.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Final, TypeVar
 
 from vault.domain.limits import LIMITS
@@ -81,13 +80,12 @@ class StreamShare:
         return room if room >= min(most, own // each // 2) else 0
 
 
-@asynccontextmanager
 async def read_ahead(
     requests: AsyncIterator[Q], begin: Callable[[Q], AsyncIterator[R]]
-) -> AsyncIterator[AsyncIterator[R]]:
+) -> AsyncGenerator[R, None]:
     """What `begin` makes of each request, part by part: one part is begun while the answers of the last go
-    out. Faults of `requests` and `begin` are raised where the parts are taken."""
-    begun: asyncio.Queue[R | BaseException | None] = asyncio.Queue(1)
+    out. Faults of `requests` and `begin` are raised where the parts are taken. Close it (`aclosing`)."""
+    begun: asyncio.Queue[R | Exception | None] = asyncio.Queue(1)
 
     async def take() -> None:
         try:
@@ -98,14 +96,11 @@ async def read_ahead(
         except Exception as error:
             await begun.put(error)
 
-    async def parts() -> AsyncIterator[R]:
-        while (part := await begun.get()) is not None:
-            if isinstance(part, BaseException):
-                raise part
-            yield part
-
     task = asyncio.ensure_future(take())
     try:
-        yield parts()
+        while (part := await begun.get()) is not None:
+            if isinstance(part, Exception):
+                raise part
+            yield part
     finally:
         task.cancel()

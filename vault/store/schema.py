@@ -73,7 +73,8 @@ def require_current(database: Database) -> None:
     """
     if not database.path.exists():
         raise StartRefusedError(
-            f"{database.path} is missing: restore it, or start the service once: `datavault serve` makes a new one"
+            f"{database.path} is missing: restore it, or start the service once:"
+            " `datavault serve` makes a new one"
         )
     try:
         found = status(database)

@@ -433,7 +433,7 @@ class ListConsentEventsRequest(_message.Message):
     customer_number: _builtins.str
     """The bank's own number of the customer; 1 to 256 bytes."""
     page_size: _builtins.int
-    """At most this many events, 1 to 1,000; 0 means 100."""
+    """At most this many events, 1 to 250; 0 means 100."""
     page_token: _builtins.str
     """From the last answer; empty for the first page."""
     def __init__(

@@ -28,7 +28,7 @@ from vault.cli.importing.rejects import Rejects, is_rejects, rejects_path
 from vault.cli.importing.rows import Table
 from vault.cli.importing.run import Convert, Send, T, Transfer, check
 from vault.cli.importing.send import send_attributes, send_consents
-from vault.cli.importing.summary import CHECKED, DONE_BEFORE, IMPORTED, Summary, part_of
+from vault.cli.importing.summary import CHECKED, DONE_BEFORE, IMPORTED, Summary, all_earlier, part_of
 from vault.cli.progress import Progress
 from vault.domain.canonical import canonical_json
 from vault.domain.system import SystemRandomness
@@ -66,7 +66,8 @@ def dry_run_of(job: Job, bundle: "Bundle") -> Summary:
     parts = {}
     with _attributes(job, bundle) as (table, plan):
         rejects = Rejects(job.rejects, table)
-        with rejects, Progress(job.file.name, table.fraction, quiet=job.quiet) as shown:
+        _, report = rejects.names
+        with rejects, Progress(job.file.name, table.fraction, quiet=job.quiet, report=report) as shown:
             totals = check(table, plan.convert, rejects, shown.watch)
         parts[ATTRIBUTES] = part_of(totals, plan.omitted, *rejects.names)
     if job.consents is not None:
@@ -96,7 +97,7 @@ def import_of(job: Job, bundle: "Bundle", connector: "Connector") -> Summary:
     with Journal(job.journal or job.file.with_name(job.file.name + ".journal")) as journal:
         section = journal.begin(_subject(job, bundle, connector.target), SystemRandomness())  # 2
         if section.finished is not None:
-            return Summary(str(job.file), DONE_BEFORE, section.id, section.finished)
+            return Summary(str(job.file), DONE_BEFORE, section.id, all_earlier(section.finished))
         with _hint_to_go_on(), connector.open() as client:  # 3
             parts = {}
             with _attributes(job, bundle) as (table, plan):
@@ -133,7 +134,8 @@ class _Part:
         rejects: Rejects,
         omitted: dict[tuple[str, str], int],
     ) -> dict[str, object]:
-        with rejects, Progress(self.file.name, table.fraction, quiet=self.quiet) as shown:
+        _, report = rejects.names
+        with rejects, Progress(self.file.name, table.fraction, quiet=self.quiet, report=report) as shown:
             transfer = Transfer(self.name, self.journal, self.section, rejects, shown.watch)
             totals = transfer.run(table, convert, send)
         return part_of(totals, omitted, *rejects.names)

@@ -1,4 +1,4 @@
-"""Parquet through pyarrow (`pip install 'datavault[parquet]'`), a batch of rows at a time."""
+"""Parquet through pyarrow (the extra `parquet`), a batch of rows at a time."""
 
 import base64
 import datetime
@@ -29,7 +29,9 @@ class ParquetTable:
         try:
             from pyarrow import parquet
         except ModuleNotFoundError:
-            raise ReadError(f"{path.name}: Parquet needs pyarrow: pip install 'datavault[parquet]'") from None
+            raise ReadError(
+                f"{path.name}: Parquet needs pyarrow: pip install '.[parquet]' in the source folder"
+            ) from None
         self._name = path.name
         self._read = 0
         try:

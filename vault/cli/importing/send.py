@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from vault.cli.importing.outcome import Answer, ConsentRecord, Ready, Record
+from vault.domain.errors import ErrorReason
 from vault.domain.types import Attribute, ConsentState, ValueType
 from vault.domain.values import Value
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from vault.client.errors import DatavaultClientError
     from vault.client.results import WriteItem
 
+_NOTHING_TO_WITHDRAW: Final = (
+    "unknown customer: there is nothing to withdraw; record the state `refused` instead"
+)
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -58,7 +62,7 @@ def send_consents(
             try:
                 receipt = _record(client, ready.item, f"import-{import_id}-c{ready.row.number}")
             except DatavaultClientError as error:
-                yield _refusal(error)
+                yield _refusal_of_event(ready.item, error)
             else:
                 yield Answer(replayed=receipt.replayed)
 
@@ -78,6 +82,13 @@ def _record(client: "Client", event: ConsentRecord, request_id: str) -> Any:
         request_id=request_id,
         **event.details,
     )
+
+
+def _refusal_of_event(event: ConsentRecord, error: "DatavaultClientError") -> Answer:
+    refusal = _refusal(error)
+    if event.state == ConsentState.WITHDRAWN and refusal.reason == ErrorReason.NOT_FOUND:
+        return Answer(refusal.reason, _NOTHING_TO_WITHDRAW)
+    return refusal
 
 
 def _refusal(error: "DatavaultClientError") -> Answer:

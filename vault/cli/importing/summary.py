@@ -53,6 +53,14 @@ def part_of(
     }
 
 
+def all_earlier(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The counts of a finished import as a later run sees them: what was sent went in earlier."""
+    return {
+        name: {**part, "earlier": part["earlier"] + part["sent"], "sent": 0, "replayed": 0}
+        for name, part in parts.items()
+    }
+
+
 def print_summary(summary: Summary) -> None:
     """The summary as text."""
     click.echo(f"{summary.file}: {summary.state}")
