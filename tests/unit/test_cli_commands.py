@@ -341,7 +341,7 @@ def test_query_passes_its_filters_and_stops_at_the_limit(vault: MemoryVault) -> 
         "outcome": "denied",
         "action": "read",
         "newest_first": True,
-        "page_size": 2,
+        "page_size": 3,
     }
 
 

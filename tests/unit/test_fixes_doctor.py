@@ -92,7 +92,7 @@ def test_a_start_makes_no_new_keys_beside_a_served_database(home: Path) -> None:
     """The start is refused, naming the backup: new keys would open none of the values."""
     (home / "keys.json").unlink()
     with (
-        pytest.raises(StartRefusedError, match="restore keys.json from its backup"),
+        pytest.raises(StartRefusedError, match=r"restore keys\.json from its backup"),
         open_rooms(settings(home.parent), exclusive=True),
     ):
         raise AssertionError("it opened")

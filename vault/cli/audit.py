@@ -12,9 +12,11 @@ import click
 from vault.cli.arguments import Moment
 from vault.cli.connection import Connector, client_options
 from vault.cli.output import JSON, output_option, print_json_line, print_table, printable
+from vault.domain.actions import ACTIONS
 
 _CSV: Final = "csv"
 _LARGEST_PAGE: Final = 1_000
+_ACTION_HELP: Final = f"What was done: {', '.join(ACTIONS)}."
 _COLUMNS: Final = (
     "position",
     "time",
@@ -43,14 +45,23 @@ def audit() -> None:
 @click.option("--purpose", default="", help="Purpose id.")
 @click.option("--attribute", default="", help="Attribute the record mentions.")
 @click.option("--outcome", type=click.Choice(["authorised", "partial", "denied", "error"]), default=None)
-@click.option("--action", default="", help='For example "read" or "consent.withdraw".')
+@click.option("--action", type=click.Choice(ACTIONS), default=None, metavar="ACTION", help=_ACTION_HELP)
 @click.option("--newest-first", is_flag=True, help="Newest first instead of oldest first.")
 @click.option(
     "--limit", type=click.IntRange(min=0), default=100, show_default=True, help="At most so many; 0: all."
 )
 @client_options
 @output_option(_CSV)
-def query(limit: int, outcome: str | None, connector: Connector, output: str, **filters: Any) -> None:
+def query(
+    limit: int,
+    outcome: str | None,
+    action: str | None,
+    start_time: datetime.datetime | None,
+    end_time: datetime.datetime | None,
+    connector: Connector,
+    output: str,
+    **filters: Any,
+) -> None:
     """Records that match all given filters, page after page; the query is itself on record.
 
     JSON output is JSON lines: the exact record, with its position.
@@ -59,13 +70,23 @@ def query(limit: int, outcome: str | None, connector: Connector, output: str, **
       datavault audit query --customer 4711 --from 30d
       datavault audit query --outcome denied --purpose personalised-offers --limit 0 --output csv
     """
+    if start_time and end_time and start_time > end_time:
+        raise click.UsageError("--from is later than --to: no record can match")
     with connector.open() as client:
         records = client.query_records(
-            outcome=outcome or "", page_size=min(limit, _LARGEST_PAGE) if limit else _LARGEST_PAGE, **filters
+            outcome=outcome or "",
+            action=action or "",
+            start_time=start_time,
+            end_time=end_time,
+            # one more than is shown tells whether there are more
+            page_size=min(limit + 1, _LARGEST_PAGE) if limit else _LARGEST_PAGE,
+            **filters,
         )
         wanted = itertools.islice(records, limit) if limit else records
         documents = ({"position": each.position, **each.document} for each in wanted)
         _PRINTERS[output](documents)
+        if limit and next(records, None) is not None:
+            click.echo("more records follow: --limit 0 shows all", err=True)
 
 
 def _print_json(documents: Iterable[dict[str, Any]]) -> None:

@@ -8,8 +8,8 @@ _NEXT: Final[Mapping[str, str]] = {
     "CONFIGURATION": "give --addr, --cacert, --cert and --key, or set DATAVAULT_ADDR, DATAVAULT_CACERT, "
     "DATAVAULT_CLIENT_CERT and DATAVAULT_CLIENT_KEY",
     "UNREACHABLE": "check --addr and that the server is up",
-    "TLS_FAILED": "check that --addr, --cacert and --cert belong to the same installation; if the host of --addr "
-    "is not in the server's certificate, give a name that is by --server-name, or add the host to "
+    "TLS_FAILED": "check that --addr, --cacert and --cert belong to the same installation; if the host of "
+    "--addr is not in the server's certificate, give a name that is by --server-name, or add the host to "
     "DATAVAULT_SERVER_NAMES on the server",
     "UNAUTHENTICATED": "callers.yaml must name the SPIFFE id or DNS name of this certificate, and --addr the "
     "mTLS port",

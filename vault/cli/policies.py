@@ -26,8 +26,9 @@ def policies_option(command: F) -> F:
 
 
 def folder(given: Path | None, word: str = "") -> Path:
-    """The folder in force: as given, else that of the settings. `word` is the
-    option or argument that names it, '' where there is none.
+    """The folder in force: as given, else that of the settings.
+
+    `word` is the option or argument that names it, '' where there is none.
 
     Raises:
         CommandError: there is none.

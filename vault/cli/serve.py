@@ -1,5 +1,6 @@
 """`datavault serve` and `datavault config`: running the service, and what it would run with."""
 
+import os
 from pathlib import Path
 
 import click
@@ -22,6 +23,8 @@ def serve(ready_file: Path | None) -> None:
     Example:
       DATAVAULT_HOME=/var/lib/datavault datavault serve --ready-file ready.json
     """
+    # gRPC writes lines of its own, which are no JSON, and reads this when it is first imported
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from vault import logs, serving
     from vault.config import load_settings
 

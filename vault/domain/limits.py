@@ -26,7 +26,7 @@ class Limits:
     queued_changes: int = 1_024
     concurrent_calls: int = 8_192
     streams_per_caller: int = 8
-    stream_answer_bytes: int = 32 * 1024 * 1024
+    stream_answer_bytes: int = 64 * 1024 * 1024
     """What answers of one batch read may take while they are made or wait to be sent, each counted as the
     largest that its question can have: a reader that stops reading holds no more."""
     batch_answer_bytes: int = 256 * 1024 * 1024

@@ -60,6 +60,14 @@ class _Refused(Exception):
     """Stops reading: what follows would be noise."""
 
 
+def _mark_in(text: str, where: yaml.Mark, first_line: int) -> Mark:
+    """Where a parser's mark stands; at the end of a file that broke off it can point a line past it."""
+    last = text.count("\n")
+    if where.line > last:
+        return Mark(last + first_line, len(text) - text.rfind("\n"))
+    return Mark(where.line + first_line, where.column + 1)
+
+
 def read_yaml(path: str, text: str, problems: Problems, first_line: int = 1) -> Document | None:
     """Parse one document, or add what is wrong and return None. `first_line` shifts all marks."""
     before = len(problems)
@@ -70,7 +78,7 @@ def read_yaml(path: str, text: str, problems: Problems, first_line: int = 1) -> 
         return None
     except yaml.MarkedYAMLError as error:
         where = error.problem_mark or error.context_mark
-        mark = Mark(where.line + first_line, where.column + 1) if where else START
+        mark = _mark_in(text, where, first_line) if where else START
         problems.add(path, mark, f"not YAML: {error.problem or error.context}")
         return None
     except (yaml.YAMLError, RecursionError, ValueError):

@@ -20,6 +20,7 @@ from vault.server.worker import DisclosureWorker
 log = structlog.get_logger("datavault.health")
 
 _PERIOD_SECONDS: Final = 0.5
+_STOPPING: Final = "stopping"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class HealthMonitor:
 
     async def stop(self) -> None:
         """Say NOT_SERVING for good: load balancers send no more."""
-        await self._set("stopping")
+        await self._set(_STOPPING)
         await self.servicer.enter_graceful_shutdown()
 
     async def _look(self) -> str:
@@ -122,7 +123,9 @@ class HealthMonitor:
         for service in self._services:
             await self.servicer.set(service, status)
         self._meter.set("serving", 0 if problem else 1)
-        if problem:
+        if problem == _STOPPING:
+            log.info("not_serving", problem=problem)
+        elif problem:
             log.error("not_serving", problem=problem)
         else:
             log.info("serving")

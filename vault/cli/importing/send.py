@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from vault.client.errors import DatavaultClientError
     from vault.client.results import WriteItem
 
-_NOTHING_TO_WITHDRAW: Final = (
-    "unknown customer: there is nothing to withdraw; record the state `refused` instead"
-)
+_NOTHING_TO_WITHDRAW: Final = "unknown customer: nothing to withdraw; record the state `refused` instead"
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
