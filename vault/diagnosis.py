@@ -37,7 +37,7 @@ _EARLIEST_MICROSECONDS: Final = 1_767_225_600_000_000
 _CHECK: Final = "datavault policy check"
 _KMS: Final = "check VAULT_ADDR, VAULT_CACERT and the token, and that the server is unsealed"
 _KMS_RIGHTS: Final = (
-    "check DATAVAULT_TRANSIT_MOUNT, the token's policy, and that the keys were made (docs/operations/guide.md)"
+    "check DATAVAULT_TRANSIT_MOUNT, the token's policy, and that the keys are made (docs/operations/guide.md)"
 )
 _FILE: Final = "look at file rights, free disk space and other programs that hold it"
 

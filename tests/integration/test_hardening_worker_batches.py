@@ -30,6 +30,7 @@ ATTRIBUTES = "".join(
 )
 NAMES = [f"large-{n}" for n in range(LARGE)]
 CUSTOMERS = 20
+SCENE_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def run(house: House, scene: Callable[[Service], Coroutine[Any, Any, None]]) -> 
         service = Service(house)
         service.worker.start(asyncio.get_running_loop())
         try:
-            await scene(service)
+            await asyncio.wait_for(scene(service), SCENE_SECONDS)
         finally:
             await service.worker.stop()
             await service.changes.stop()

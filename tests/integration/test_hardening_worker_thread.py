@@ -348,8 +348,11 @@ def test_stopping_answers_what_a_dead_kms_holds(house: House, monkeypatch: pytes
 def test_a_read_goes_for_keys_four_times_at_most(house: House) -> None:
     """Keys that change under it every time are an error, not an endless round."""
 
+    asked: list[int] = []
+
     class Changing:
         def disclose(self, group: Sequence[Attempt]) -> list[Any]:
+            asked.append(len(group))
             return [MissingKeys(()) for _ in group]
 
     async def scene(running: DisclosureWorker) -> None:
@@ -357,3 +360,4 @@ def test_a_read_goes_for_keys_four_times_at_most(house: House) -> None:
         assert outcome.reason is ErrorReason.KEYS_UNAVAILABLE
 
     run(house, scene, Changing())
+    assert asked == [1, 1, 1, 1]
