@@ -92,7 +92,7 @@ def test_missing_policies_are_told_before_anything_starts(tmp_path: Path) -> Non
     played = play(tmp_path, "--policies", str(tmp_path / "none"))
 
     assert played.returncode == 2
-    assert f"{tmp_path / 'none'}: no policies folder" in played.stderr
+    assert f"{tmp_path / 'none'}: no such folder" in played.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -251,7 +251,7 @@ def test_a_write_is_on_record_without_its_values(service: RunningService) -> Non
         "authorised",
         "import-2024:row.7",
     )
-    assert record["detail"] == {"jurisdictions": "EU", "jurisdictions_before": ""}
+    assert record["detail"] == {"jurisdictions": "EU"}
     assert "a@b.example" not in str(record)
     assert number not in str(record)
 

@@ -130,6 +130,7 @@ def test_a_call_cancelled_before_its_group_leaves_no_trace(faulty: Faulty) -> No
     calls = Calls(service, number)
     with switch.hung():
         leading = calls.send("leading.1")
+        eventually(lambda: gauge(service, "group_seconds") > 0, "its group is under way")
         queued = [calls.send(f"queued.{index}") for index in range(4)]
         eventually(lambda: gauge(service, "queued_reads") == 5, "all five are there")
         queued[2].cancel()

@@ -1,8 +1,6 @@
 """Stopping: from the moment the service says it is ready, in order, and not held up by idle streams."""
 
-import contextlib
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,7 +12,7 @@ import grpc
 import pytest
 
 from tests.support import wire
-from tests.support.faults import FRAUD, add_customer, faulty_service, start_service, unstarted
+from tests.support.faults import FRAUD, add_customer, faulty_service, gauge, start_service, unstarted
 from tests.support.faults_policies import write_policies
 from tests.support.service import RunningService
 from vault.v1 import data_service_pb2 as data
@@ -95,7 +93,7 @@ def test_a_stream_with_answers_outstanding_gets_them_and_then_ends(tmp_path: Pat
         numbers = [add_customer(service) for _ in range(3)]
         with switch.hung():
             stream = Stream(service, numbers)
-            service.wait_until(lambda: _is_writing(service), "take the chunk")
+            service.wait_until(lambda: gauge(service, "queued_reads") == len(numbers), "take the chunk")
             service.signal(signal.SIGTERM)
             service.wait_until(
                 lambda: any('"stopping"' in line for line in service.log_lines()), "begin to stop"
@@ -106,14 +104,3 @@ def test_a_stream_with_answers_outstanding_gets_them_and_then_ends(tmp_path: Pat
         assert [len(result.answer.attributes) for result in results] == [1, 1, 1]
         assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
         service.wait_stopped()
-
-
-def _is_writing(service: RunningService) -> bool:
-    """Whether a change is under way in the service: nobody else can begin one."""
-    with contextlib.closing(sqlite3.connect(service.database_path, timeout=0, isolation_level=None)) as other:
-        try:
-            other.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            return True
-        other.execute("ROLLBACK")
-        return False
