@@ -46,7 +46,7 @@ proto-check: install
 	@$(BIN)/buf lint
 	@$(BIN)/buf format --diff --exit-code
 	@rm -rf build/proto && mkdir -p build/proto
-	@$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=build/proto --grpc_python_out=build/proto --mypy_out=build/proto --mypy_grpc_out=build/proto $(PROTOS)
+	@$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=build/proto --grpc_python_out=build/proto --mypy_out=build/proto --mypy_grpc_out=build/proto $(PROTOS) 2>build/protoc.log || { cat build/protoc.log; exit 1; }
 	@diff -r -x __pycache__ -x __init__.py build/proto/vault/v1 vault/v1 || { echo "vault/v1 is not a fresh generation: run make proto"; exit 1; }
 
 bench: install  ## measure the read path against a bare echo

@@ -108,7 +108,7 @@ class VersionMismatchError(DatavaultError):
 
 
 class AnswerTooLargeError(DatavaultError):
-    """The answer would pass the message limit; nothing was recorded or released."""
+    """The answer would pass the message limit; nothing was released."""
 
     reason = ErrorReason.ANSWER_TOO_LARGE
 
