@@ -82,7 +82,8 @@ class OperationsPipeline:
                 checks.require(
                     name in loaded.bundle.attributes, f"attributes[{index}]", "is not in attributes.yaml"
                 )
-            for index, basis in enumerate(bases):
+            checks.require(len(bases) <= len(_BASES), "bases", f"must hold at most {len(_BASES)}")
+            for index, basis in enumerate(bases[: len(_BASES)]):
                 checks.require(
                     basis in _BASES, f"bases[{index}]", "is not a basis: " + ", ".join(sorted(_BASES))
                 )

@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.test_reading import customer, give
 from tests.support.service import RunningService
-from vault.client import DenialReason, Form
+from vault.client import DenialReason, Form, InvalidArgument
 
 
 def test_an_explanation_names_the_form_the_rule_and_its_line(either: RunningService) -> None:
@@ -107,3 +107,14 @@ def test_looking_at_the_policy_is_on_record(service: RunningService) -> None:
     records = service.records()
     assert records[explained.position]["action"] == "policy.explain"
     assert records[bundle.position]["action"] == "policy.read"
+
+
+def test_too_many_bases_are_refused(service: RunningService) -> None:
+    """There are eight bases to name: a longer list is a mistake, and is not gone through."""
+    with pytest.raises(InvalidArgument, match="bases"):
+        service.client("security-team").explain_decision(
+            "personalization-engine",
+            purpose="personalised-offers",
+            attributes=["income"],
+            bases=["consent"] * 100_000,
+        )

@@ -189,7 +189,7 @@ def _write(request: pb.WriteAttributesRequest, caller: Caller) -> Write:
             )
             for index, write in enumerate(request.writes)
         ),
-        jurisdictions=tuple(request.jurisdictions),
+        jurisdictions=tuple(request.jurisdictions[: LIMITS.attributes_per_write]),
     )
 
 

@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from vault.domain.types import Caller
+from vault.domain.limits import LIMITS
+from vault.domain.types import Basis, Caller
 from vault.operations import OperationsPipeline
 from vault.policy.explain import Explanation
 from vault.server.blocking import BlockingWorker
@@ -33,8 +34,9 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
                 caller,
                 request.caller,
                 request.purpose,
-                tuple(request.attributes),
-                tuple(request.bases),
+                # one more than is allowed: too many are still noticed, and no list is copied whole
+                tuple(request.attributes[: LIMITS.attributes_per_read + 1]),
+                tuple(request.bases[: len(Basis) + 1]),
                 max_form(request.max_form),
             )
         )
