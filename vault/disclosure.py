@@ -380,16 +380,16 @@ class DisclosurePipeline(Generic[M]):
 
     def _encode(self, item: _Item[M], records: list[EncodedRecord], bundle: Bundle) -> None:
         if item.record is None or (item.error and not isinstance(item.error, RequireAllError)):
-            item.record = self._failure(item, bundle)
+            item.record = self._record_of_failure(item, bundle)
         try:
             entry = encode(item.record)
         except RecordTooLargeError as error:
             item.error = error
-            item.record = self._failure(item, bundle)
+            item.record = self._record_of_failure(item, bundle)
             entry = encode(item.record)
         records.append(EncodedRecord(item.record.id, entry))
 
-    def _failure(self, item: _Item[M], bundle: Bundle) -> Record:
+    def _record_of_failure(self, item: _Item[M], bundle: Bundle) -> Record:
         """The record of a call that failed as a whole: it names no attributes."""
         read = item.read
         return self._recorder.draft(

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from vault.audit.sql import driver_errors, execute
 from vault.domain.canonical import canonical_json
 from vault.domain.errors import IntegrityError, InvalidArgumentError, StoreUnavailableError
+from vault.domain.files import sync_folder
 
 CHECKPOINT: Final = "checkpoint"
 EVENT: Final = "event"
@@ -109,7 +110,7 @@ class FolderStore:
                 os.link(temporary, target)
         finally:
             os.unlink(temporary)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     def _make_folder(self, folder: Path) -> None:
         if folder.is_dir():
@@ -117,17 +118,7 @@ class FolderStore:
         if folder != self._folder:
             self._make_folder(folder.parent)
         folder.mkdir(parents=folder == self._folder, exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_folder(folder.parent)
 
 
 def checkpoints_folder(origin: str) -> str:

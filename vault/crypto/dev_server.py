@@ -125,13 +125,14 @@ def _launch(program: str, folder: Path, token: str, port: int) -> "subprocess.Po
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_end_with_parent(),  # noqa: PLW1509  one system call, no lock
+                preexec_fn=end_with_parent(),  # noqa: PLW1509  one system call, no lock
             )
     except OSError as error:
         raise ConfigurationError(f"{program} does not start: {error.strerror}") from None
 
 
-def _end_with_parent() -> Callable[[], None] | None:
+def end_with_parent() -> Callable[[], None] | None:
+    """For `preexec_fn`: the child gets SIGTERM when the thread that started it ends. None but on Linux."""
     if sys.platform != "linux":
         return None
     # looked up before the fork: the child may not take the loader's locks

@@ -21,6 +21,7 @@ from typing import Final
 from vault.crypto.names import SIGNING_KIND, WRAPPING_KIND
 from vault.crypto.opaque import KEY_BYTES
 from vault.domain.errors import ConfigurationError
+from vault.domain.files import sync_folder
 
 _FORMAT: Final = 1
 _KINDS: Final = frozenset({WRAPPING_KIND, SIGNING_KIND})
@@ -86,7 +87,7 @@ def write_keys(path: Path, keys: Mapping[str, LocalKey]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
@@ -135,16 +136,6 @@ def _raw(text: object) -> bytes:
 def _refuse_loose(path: Path, mode: int) -> None:
     if os.name == "posix" and mode & 0o077:
         raise ConfigurationError(f"{path}: others may read the key file; run: chmod 600 {path}")
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _lock(descriptor: int) -> None:

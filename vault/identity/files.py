@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from vault.domain.errors import ConfigurationError
+from vault.domain.files import sync_folder
 
 PRIVATE_FOLDER: Final = 0o700
 PRIVATE_FILE: Final = 0o600
@@ -86,7 +87,7 @@ def create_file(path: Path, content: bytes, mode: int) -> None:
             return
         finally:
             temporary.unlink()
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise _unusable(path, error) from error
 
@@ -104,7 +105,7 @@ def replace_file(path: Path, content: bytes, mode: int) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise _unusable(path, error) from error
 
@@ -122,16 +123,6 @@ def _write_temporary(path: Path, content: bytes, mode: int) -> Path:
         Path(name).unlink(missing_ok=True)
         raise
     return Path(name)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unusable(path: Path, error: OSError) -> ConfigurationError:

@@ -121,7 +121,6 @@ def unary(method: Callable[[Any, Q, Caller], Awaitable[A]]) -> Callable[[Any, Q,
 
     @functools.wraps(method)
     async def call(self: HasEdge, request: Q, context: Context) -> A:
-        error: DatavaultError
         try:
             caller = await self.edge.caller(context)
             seconds = _time_left(context)
@@ -129,13 +128,8 @@ def unary(method: Callable[[Any, Q, Caller], Awaitable[A]]) -> Callable[[Any, Q,
                 return await method(self, request, caller)
             async with asyncio.timeout(seconds):
                 return await method(self, request, caller)
-        except DatavaultError as raised:
-            error = raised
-        except TimeoutError:
-            error = DeadlineExceededError("the call took longer than its deadline")
         except Exception as raised:
-            log.error("call_fault", method=name, kind=type(raised).__name__)
-            error = DatavaultError("internal error")
+            error = _error_of(name, "call", raised)
         self.edge.meter.failed(name, error.reason.value)
         await abort(context, error)
         raise error
@@ -151,8 +145,6 @@ def stream(
 
     @functools.wraps(method)
     async def call(self: HasEdge, requests: AsyncIterator[Q], context: Context) -> AsyncIterator[A]:
-        error: DatavaultError
-        caller = None
         try:
             caller = await self.edge.caller(context)
             self.edge.enter_stream(caller)
@@ -163,17 +155,22 @@ def stream(
                 return
             finally:
                 self.edge.leave_stream(caller)
-        except DatavaultError as raised:
-            error = raised
-        except TimeoutError:
-            error = DeadlineExceededError("the stream took longer than its deadline")
         except Exception as raised:
-            log.error("call_fault", method=name, kind=type(raised).__name__)
-            error = DatavaultError("internal error")
+            error = _error_of(name, "stream", raised)
         self.edge.meter.failed(name, error.reason.value)
         await abort(context, error)
 
     return call
+
+
+def _error_of(method: str, what: str, raised: Exception) -> DatavaultError:
+    """What the caller is told of whatever ended a call or stream (`what`)."""
+    if isinstance(raised, DatavaultError):
+        return raised
+    if isinstance(raised, TimeoutError):
+        return DeadlineExceededError(f"the {what} took longer than its deadline")
+    log.error("call_fault", method=method, kind=type(raised).__name__)
+    return DatavaultError("internal error")
 
 
 def _time_left(context: Context) -> float | None:

@@ -1,19 +1,17 @@
 """The demo's service: a separate `datavault serve` on free ports, its log in a file of the home."""
 
-import ctypes
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from vault.cli.exits import CommandError
-from vault.crypto.dev_server import DevTransit
+from vault.crypto.dev_server import DevTransit, end_with_parent
 
 ORIGIN: Final = "demo.datavault.local/log"
 DATABASE: Final = "datavault.db"
@@ -24,7 +22,6 @@ _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.05
 _LOG_LINES: Final = 8
-_PR_SET_PDEATHSIG: Final = 1
 _NOT_INHERITED: Final = ("DATAVAULT_", "VAULT_", "BAO_")
 
 
@@ -85,7 +82,7 @@ def launch(home: Path, settings: Mapping[str, str]) -> "subprocess.Popen[bytes]"
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one system call, no lock
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - one system call, no lock
         )
 
 
@@ -128,11 +125,3 @@ def _end_of_log(home: Path) -> str:
     except OSError:
         return "(there is no log)"
     return "\n".join(f"  {line}" for line in lines[-_LOG_LINES:])
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    if sys.platform != "linux":
-        return None
-    # looked up before the fork: the child may not take the loader's locks
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
