@@ -35,15 +35,19 @@ def load_customers(pipelines: Pipelines, count: int) -> None:
 
 
 def _write(index: int) -> Write:
-    values = {
+    changes = tuple(AttributeChange(name, value) for name, value in values_of(index).items())
+    return Write(_WRITER, f"bench-{index}", customer_number(index), changes, ("EU",))
+
+
+def values_of(index: int) -> dict[str, TypedValue]:
+    """What a customer has."""
+    return {
         "given-name": TypedValue(ValueType.STRING, f"Name{index}"),
         "email": TypedValue(ValueType.STRING, f"customer{index}@example.org"),
         "income": TypedValue(ValueType.DECIMAL, f"{20_000 + index % 60_000}.00"),
         "customer-segment": TypedValue(ValueType.STRING, "affluent"),
         "preferred-language": TypedValue(ValueType.STRING, "en"),
     }
-    changes = tuple(AttributeChange(name, value) for name, value in values.items())
-    return Write(_WRITER, f"bench-{index}", customer_number(index), changes, ("EU",))
 
 
 def _consent(index: int, expires_at: int) -> ConsentWrite:
