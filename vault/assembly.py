@@ -1,37 +1,55 @@
 """Wires everything: the only module that knows all rooms (architecture.md, "Layers")."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
 import structlog
+from sqlalchemy import Connection
 
-from vault.audit.append import Appender
-from vault.audit.checkpoint import vkey
-from vault.audit.integrator import Integrator
-from vault.audit.origins import OpenLog, has_log
-from vault.audit.outside import FolderStore
+from vault.audit.integration import Integration
+from vault.audit.log_keys import next_signers
+from vault.audit.logbook import LogBook
+from vault.audit.opening import LogOpener
+from vault.audit.origins import has_log, heads_of
+from vault.audit.outside import OutsideStore
+from vault.audit.startup import MIGRATE_COMMAND, durability_problem
 from vault.audit.tables import metadata as audit_metadata
-from vault.config import Settings
+from vault.bundles import kept_bundle
+from vault.config import Settings, make_home
 from vault.consent.ledger import Ledger
 from vault.crypto.keyring import Keyring
 from vault.crypto.local import LocalKeyProvider
-from vault.crypto.names import LOG
-from vault.crypto.signer import KeySigner
+from vault.crypto.receipts import ReceiptSigner
+from vault.crypto.signer import ProviderLogSigners
 from vault.crypto.tenant_keys import TenantKeys
 from vault.crypto.transit import TransitKeyProvider
 from vault.crypto.transit_settings import TransitSettings
+from vault.crypto.wrapped import wrapping_provider
 from vault.disclosure import DisclosurePipeline
 from vault.domain.errors import ConfigurationError, StartRefusedError, StoreUnavailableError
 from vault.domain.limits import LIMITS
 from vault.domain.protocols import Clock, Randomness
+from vault.domain.secret_files import read_secret
 from vault.domain.system import SystemClock, SystemRandomness
 from vault.enrolment import Enrolment
+from vault.erasing.erasure import ErasurePipeline
+from vault.erasing.evidence import EvidencePipeline
+from vault.erasing.retaining import RetentionPipeline
+from vault.erasing.shredding import Shredder
+from vault.erasing.sweeping import RetentionSweep
 from vault.identity.authority import Authority
 from vault.identity.jwt import JwtIssuer
 from vault.intake import IntakePipeline
+from vault.keys.classes import require_keys
+from vault.keys.log_rotation import LogKeyAnnouncer, LogKeyRotation
+from vault.keys.lookup_indexing import LookupIndexing
+from vault.keys.lookup_rotation import LookupRotation
+from vault.keys.pipelines import KeyPipelines
 from vault.operations import OperationsPipeline
+from vault.outside import open_outside
 from vault.policy.bundle import Bundle
 from vault.policy.live import LivePolicy
 from vault.recording import Recorder
@@ -42,12 +60,17 @@ from vault.showing import ConsentViews
 from vault.store import schema
 from vault.store.consents import SqlConsentRepository
 from vault.store.database import Database
+from vault.store.erasure import ErasureRepository
+from vault.store.key_rows import KeyRowRepository, KeyTable
+from vault.store.lookups import LookupIndex
+from vault.store.opening import open_database
+from vault.store.postgres_database import no_objection
 from vault.store.quotas import QuotaRepository
 from vault.store.reader import SubjectReader
 from vault.store.requests import RequestRepository
 from vault.store.subjects import SubjectRepository
 from vault.store.tables import metadata as store_metadata
-from vault.store.tenant_keys import SqlTenantKeyRepository
+from vault.store.tenant_keys import SqlTenantKeyRepository, tenants_with_keys
 
 log = structlog.get_logger("datavault.assembly")
 
@@ -56,6 +79,7 @@ METADATAS: Final = (store_metadata, audit_metadata)
 CA_FOLDER: Final = "ca"
 TLS_FOLDER: Final = "tls"
 KEY_FILE: Final = "keys.json"
+_MOVE: Final = f", or move them with `{MIGRATE_COMMAND}`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +94,9 @@ class Rooms:
     provider: LocalKeyProvider | TransitKeyProvider
 
     @property
-    def outside(self) -> FolderStore:
+    def outside(self) -> OutsideStore:
         """The outside store (consent.md)."""
-        return FolderStore(self.settings.outside)
+        return open_outside(self.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +106,39 @@ class Pipelines:
     disclosure: DisclosurePipeline[Any]
     intake: IntakePipeline
     rights: RightsPipeline
+    erasure: ErasurePipeline
+    retention: RetentionPipeline
+    evidence: EvidencePipeline
+    sweep: RetentionSweep
     views: ConsentViews
     operations: OperationsPipeline
     keyring: Keyring
     tenant_keys: TenantKeys
     recorder: Recorder
-    integrator: Integrator
+    integrator: Integration
+    log_rotation: LogKeyRotation
+    keys: KeyPipelines
 
 
-def make_home(settings: Settings) -> None:
-    """Make the data folder, for its owner alone.
+def database_of(settings: Settings, objection: Callable[[Connection], str] = no_objection) -> Database:
+    """The database that the settings name; nothing is connected yet. `objection` as PostgresDatabase has it.
 
     Raises:
-        ConfigurationError: it cannot be made.
+        ConfigurationError: a setting is wrong, or others may read the password's file.
     """
-    try:
-        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"DATAVAULT_HOME: {settings.home} cannot be made: {error.strerror}"
-        ) from None
+    path = settings.database_password_file
+
+    def password() -> str | None:
+        return read_secret(path, "DATAVAULT_DATABASE_PASSWORD_FILE") if path else None
+
+    password()
+    return open_database(
+        settings.database,
+        password=password,
+        production=settings.environment == "production",
+        connections=settings.database_connections,
+        objection=objection,
+    )
 
 
 def key_provider(
@@ -110,7 +147,9 @@ def key_provider(
     """The key provider that the settings name. `create` makes the local keys where there are none.
 
     Raises:
-        ConfigurationError: a setting is missing, there are no local keys, or they are to serve production.
+        ConfigurationError: a setting is missing, there are no local keys or they are to serve production, or
+            the KMS refuses the login.
+        KeysUnavailableError: the KMS does not answer the login.
     """
     if settings.keys == "local":
         return LocalKeyProvider(
@@ -119,14 +158,16 @@ def key_provider(
             randomness=randomness,
             create=create,
         )
-    return TransitKeyProvider(transit_settings(settings), clock)
+    provider = TransitKeyProvider(transit_settings(settings), clock)
+    provider.session.log_in()
+    return provider
 
 
 def transit_settings(settings: Settings) -> TransitSettings:
     """The settings of the Transit provider.
 
     Raises:
-        ConfigurationError: the address or the token is missing.
+        ConfigurationError: one is missing, wrong, or not used by the chosen way to log in.
     """
     if not settings.transit_address:
         raise ConfigurationError("VAULT_ADDR: must be set when DATAVAULT_KEYS is transit")
@@ -139,6 +180,14 @@ def transit_settings(settings: Settings) -> TransitSettings:
         client_key=settings.transit_client_key,
         namespace=settings.transit_namespace,
         mount=settings.transit_mount,
+        auth=settings.transit_auth,
+        auth_mount=settings.transit_auth_mount,
+        role=settings.transit_role,
+        role_id=settings.transit_role_id.get_secret_value(),
+        secret_id_file=settings.transit_secret_id_file,
+        jwt_file=settings.transit_jwt_file,
+        timeout_seconds=settings.transit_timeout_seconds,
+        batch_items=settings.transit_batch_items,
     )
 
 
@@ -154,10 +203,33 @@ def jwt_issuers(settings: Settings) -> list[JwtIssuer]:
     ]
 
 
+class Use(Enum):
+    """What for a process opens the rooms."""
+
+    SERVE = "serve"
+    """A server, beside others where the database allows it; makes what a first start lacks."""
+    FIRST_WORKER = "first worker"
+    """The first process of a server whose supervisor has claimed a database that serves alone; makes what a
+    first start lacks."""
+    WORKER = "worker"
+    """Another process of such a server."""
+    ALONE = "alone"
+    """A command that no server may run beside."""
+    LOOK = "look"
+    """A command that changes nothing."""
+
+
+_MAKES: Final = frozenset({Use.SERVE, Use.FIRST_WORKER})
+_WORKERS: Final = frozenset({Use.FIRST_WORKER, Use.WORKER})
+
+
 @contextlib.contextmanager
-def open_rooms(settings: Settings, *, exclusive: bool, new_keys: bool = True) -> Iterator[Rooms]:
-    """Policies, database and keys. `exclusive` claims the database for this process and raises its schema;
-    then, with `new_keys`, the local keys are made where there is neither a key file nor a log yet.
+def open_rooms(settings: Settings, use: Use, bundle_hash: str = "") -> Iterator[Rooms]:
+    """Policies, database and keys. The policies are those of the folder, or, with `bundle_hash`, the bundle
+    that another worker of this server has kept.
+
+    A server makes the local keys where there is neither a key file nor a log yet, and raises the schema of a
+    database that is its own (SQLite).
 
     Raises:
         ConfigurationError: a setting, policy file or key file is wrong. StartRefusedError: another server
@@ -167,20 +239,50 @@ def open_rooms(settings: Settings, *, exclusive: bool, new_keys: bool = True) ->
     make_home(settings)
     clock, randomness = SystemClock(), SystemRandomness()
     policy = LivePolicy(clock)
-    policy.load(settings.policies, settings.policy_engine)
-    database = Database(settings.database)
+    if not bundle_hash:
+        policy.load(settings.policies, settings.policy_engine)
+    database = database_of(settings, durability_problem)
     try:
-        if exclusive:
-            database.lock_exclusively()
-            _raise_schema(database)
-        else:
-            schema.require_current(database)
+        claim(database, use)
+        if bundle_hash:
+            kept = kept_bundle(database, bundle_hash)
+            policy.adopt(policy.prepare(kept, settings.policy_engine, compared=True))
         _require_own_keys(settings, database)
-        provider = key_provider(settings, clock, randomness, create=exclusive and new_keys)
-        ensure_keys(settings, provider, policy.current.bundle.key_classes)
-        yield Rooms(settings, clock, randomness, policy, database, provider)
+        provider = key_provider(settings, clock, randomness, create=use in _MAKES)
+        try:
+            ensure_keys(settings, provider, policy.current.bundle.key_classes)
+            yield Rooms(settings, clock, randomness, policy, database, provider)
+        finally:
+            provider.close()
     finally:
         database.close()
+
+
+def claim(database: Database, use: Use) -> None:
+    """Take a database into use: its lock, and a schema that this release knows.
+
+    Raises:
+        StartRefusedError: somebody else uses it in a way that excludes this one; its schema is not this
+            release's; it cannot be read or written. StoreUnavailableError: a database that many may use
+            does not answer now, or one command has it for itself.
+    """
+    try:
+        if use is Use.ALONE:
+            database.lock_exclusively()
+        elif use is Use.SERVE or (use in _WORKERS and not database.serves_alone):
+            database.join()
+        elif use in _WORKERS:
+            database.share()
+    except StoreUnavailableError as error:
+        told = f"{database.name}: {error.message}"
+        if use is Use.ALONE or database.serves_alone:
+            raise StartRefusedError(told) from None
+        # a server that does not answer now may in a minute: whoever starts us again should (exit code 1)
+        raise StoreUnavailableError(told) from None
+    if database.serves_alone and (use in _MAKES or use is Use.ALONE):
+        _raise_schema(database)
+    else:
+        schema.require_current(database)
 
 
 def _raise_schema(database: Database) -> None:
@@ -192,37 +294,59 @@ def _raise_schema(database: Database) -> None:
         schema.upgrade(database, METADATAS)
     except StoreUnavailableError as error:
         raise StartRefusedError(
-            f"{database.path}: {error.message}: check the file, its rights and its disk"
+            f"{database.name}: {error.message}: check the file, its rights and its disk"
         ) from None
 
 
 def _require_own_keys(settings: Settings, database: Database) -> None:
     """
     Raises:
-        StartRefusedError: the database was served, with local keys that are not there any more.
+        StartRefusedError: the database was served with the other provider's keys, or with local keys that are
+            not there any more; or its keys were moved only in part.
     """
-    path = settings.home / KEY_FILE
-    if settings.keys != "local" or path.exists():
-        return
     with database.read() as connection:
         served = has_log(connection)
-    if served:
+        places = _key_places(connection, settings.origin) if served else frozenset()
+    if len(places) > 1:
         raise StartRefusedError(
-            f"{path} is missing, and {database.path} can be read with its keys only: "
+            f"the keys of this database were moved to transit only in part: run `{MIGRATE_COMMAND}` again"
+        )
+    for place in places - {settings.keys}:
+        raise StartRefusedError(
+            f"the keys of this database are at {place}, and DATAVAULT_KEYS is {settings.keys}: "
+            f"set DATAVAULT_KEYS={place}{_MOVE if place == LocalKeyProvider.name else ''}"
+        )
+    path = settings.home / KEY_FILE
+    if settings.keys == LocalKeyProvider.name and served and not path.exists():
+        raise StartRefusedError(
+            f"{path} is missing, and {database.name} can be read with its keys only: "
             f"restore {KEY_FILE} from its backup"
         )
 
 
+def _key_places(connection: Connection, origin: str) -> frozenset[str]:
+    """The providers of the logs' keys and of the tenants' keys: what a move takes first, and last."""
+    marks = KeyRowRepository().count(connection, [KeyTable.TENANT])
+    places = {wrapping_provider(each.mark) for each in marks}
+    for log in heads_of(connection, origin):
+        places |= {key.provider for key in next_signers(connection, log.log, log.size)}
+    return frozenset(places - {""})
+
+
 def ensure_keys(
-    settings: Settings, provider: LocalKeyProvider | TransitKeyProvider, classes: Iterable[str]
-) -> None:
-    """Make the keys of these key classes that are not there; in production the operator does.
+    settings: Settings, provider: LocalKeyProvider | TransitKeyProvider, classes: Collection[str]
+) -> frozenset[str]:
+    """See that the keys of these key classes are there; in development those that are not are made.
+
+    Returns:
+        The classes that this replica does not serve, because its token may not use their keys.
 
     Raises:
-        ConfigurationError, KeysUnavailableError.
+        ConfigurationError: as `require_keys`. KeysUnavailableError.
     """
     if settings.environment == "development":
         provider.ensure_keys(classes)
+    return require_keys(provider, classes)
 
 
 def warm_tenants(tenant_keys: TenantKeys, bundle: Bundle) -> None:
@@ -231,37 +355,83 @@ def warm_tenants(tenant_keys: TenantKeys, bundle: Bundle) -> None:
     Raises:
         KeysUnavailableError, StoreUnavailableError, IntegrityError.
     """
-    for tenant in sorted({caller.tenant for caller in bundle.callers.values()}):
+    for tenant in sorted(tenants_of(bundle)):
         tenant_keys.warm(tenant)
 
 
-def log_signer(rooms: Rooms) -> KeySigner:
-    """Signs checkpoints."""
-    return KeySigner(rooms.provider, LOG)
+def log_signers(rooms: Rooms) -> ProviderLogSigners:
+    """Sign checkpoints."""
+    return ProviderLogSigners(rooms.provider)
 
 
-def build_pipelines(rooms: Rooms, opened: OpenLog, signer: KeySigner) -> Pipelines:
-    """Wire the pipelines over an open log."""
+def log_opener(rooms: Rooms, signers: ProviderLogSigners) -> LogOpener:
+    """Opens the logs of this database."""
+    settings = rooms.settings
+    return LogOpener(
+        rooms.database,
+        settings.origin,
+        settings.logs == "tenant",
+        rooms.outside,
+        signers,
+        rooms.clock,
+        rooms.randomness,
+    )
+
+
+def tenants_of(bundle: Bundle) -> frozenset[str]:
+    """The tenants of a bundle's callers."""
+    return frozenset(caller.tenant for caller in bundle.callers.values())
+
+
+def known_tenants(rooms: Rooms) -> frozenset[str]:
+    """The tenants of the live bundle, and those that the database had data of before.
+
+    Raises:
+        StoreUnavailableError.
+    """
+    with rooms.database.read() as connection:
+        return tenants_of(rooms.policy.current.bundle) | tenants_with_keys(connection)
+
+
+def open_logs(rooms: Rooms, signers: ProviderLogSigners) -> LogBook:
+    """Every log that these rooms need, checked against the outside store.
+
+    Raises: as `LogOpener.open`.
+    """
+    return log_opener(rooms, signers).open(known_tenants(rooms))
+
+
+def build_pipelines(rooms: Rooms, logs: LogBook, signers: ProviderLogSigners) -> Pipelines:
+    """Wire the pipelines over open logs."""
     clock, randomness, database, policy = rooms.clock, rooms.randomness, rooms.database, rooms.policy
     tenant_keys = TenantKeys(rooms.provider, SqlTenantKeyRepository(database), randomness)
     warm_tenants(tenant_keys, policy.current.bundle)
-    keyring = Keyring(rooms.provider, clock, randomness, LIMITS.dek_cache_seconds, LIMITS.dek_cache_entries)
-    integrator = Integrator(database, opened.log, signer, clock, rooms.outside)
+    keyring = Keyring(
+        rooms.provider, clock, randomness, rooms.settings.dek_cache_seconds, LIMITS.dek_cache_entries
+    )
+    integrator = Integration(database, signers, clock, rooms.outside)
     recorder = Recorder(
         database,
-        Appender(opened.log),
+        logs,
         clock,
         randomness,
         lambda: policy.current.bundle.hash,
         integrator.notify,
     )
     subjects, consents, requests = SubjectRepository(), SqlConsentRepository(), RequestRepository()
+    erasures = ErasureRepository()
     replays = Replays(requests, clock)
     enrolment = Enrolment(tenant_keys, subjects, clock, randomness)
+    log_rotation = LogKeyRotation(
+        rooms.provider,
+        LogKeyAnnouncer(database, recorder, signers, clock),
+        policy,
+        recorder,
+    )
     return Pipelines(
         disclosure=DisclosurePipeline(
             database,
-            SubjectReader(),
+            SubjectReader(sharded=rooms.settings.database_sharded),
             QuotaRepository(),
             tenant_keys,
             keyring,
@@ -281,22 +451,60 @@ def build_pipelines(rooms: Rooms, opened: OpenLog, signer: KeySigner) -> Pipelin
             enrolment,
             policy,
             recorder,
-            opened.origin,
             clock,
         ),
-        views=ConsentViews(database, subjects, consents, enrolment, policy, recorder, clock),
+        erasure=ErasurePipeline(
+            database,
+            consents,
+            Shredder(consents, erasures, randomness),
+            replays,
+            enrolment,
+            keyring,
+            ReceiptSigner(rooms.provider),
+            policy,
+            recorder,
+            clock,
+            database.scrub,
+        ),
+        retention=RetentionPipeline(subjects, erasures, replays, enrolment, policy, recorder, clock),
+        evidence=EvidencePipeline(database, erasures, keyring, policy, recorder, clock),
+        sweep=RetentionSweep(database, subjects, consents, erasures, keyring, policy, recorder, clock),
+        views=ConsentViews(database, consents, enrolment, policy, recorder, clock),
         operations=OperationsPipeline(
             database,
             subjects,
             tenant_keys,
             policy,
             recorder,
-            vkey(opened.origin, signer.public_key()),
+            signers,
         ),
         keyring=keyring,
         tenant_keys=tenant_keys,
         recorder=recorder,
         integrator=integrator,
+        log_rotation=log_rotation,
+        keys=KeyPipelines.wire(
+            database,
+            rooms.provider,
+            subjects,
+            replays,
+            enrolment,
+            keyring,
+            log_rotation,
+            LookupRotation(
+                database,
+                LookupIndex(),
+                LookupIndexing(database, LookupIndex(), subjects, clock, randomness),
+                tenant_keys,
+                policy,
+                recorder,
+                clock,
+            ),
+            policy,
+            recorder,
+            clock,
+            randomness,
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -13,13 +13,17 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, Vali
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 from pydantic_settings.sources import InitSettingsSource
 
+from vault.domain.buckets import Bucket, parse_place
 from vault.domain.errors import ConfigurationError
 from vault.domain.faults import did_you_mean, plain_fault
+from vault.domain.limits import LIMITS
+from vault.domain.secret_files import refuse_loose
 
 CONFIG_FILE: Final = "datavault.toml"
 _FIELD: Final = re.compile(r'field "(\w+)"')
 _JSON_EXAMPLE: Final = '[{"issuer": "https://idp.example", "audience": "datavault", "jwks": "jwks.json"}]'
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:]+\]|[^:\s\[\]]+):([0-9]{1,5})")
+_PASSWORD: Final = re.compile(r"(://[^/@:]*:)[^/@]*@")
 _ORIGIN: Final = re.compile(r"[a-z0-9][a-z0-9.-]*(?:/[A-Za-z0-9._~-]+)*")
 
 
@@ -46,11 +50,21 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(Path(".datavault"), description="data folder: database, local keys, CA, outside store")
-    database_url: str = Field("", description="SQLAlchemy URL; empty is SQLite in the home folder")
+    database_url: str = Field(
+        "", description="sqlite:///PATH or postgresql://USER@HOST/NAME; empty is SQLite in the home folder"
+    )
+    database_password_file: Path | None = Field(None, description="file with PostgreSQL's password")
+    database_connections: int = Field(
+        20, ge=4, le=200, description="PostgreSQL connections of one process, at most"
+    )
+    database_sharded: bool = Field(
+        False, description="PostgreSQL: the tables are distributed; a read looks up and loads apart"
+    )
     keys: Literal["local", "transit"] = Field("local", description="where the keys live")
     policies: Path = Field(Path("policies"), description="policy folder")
     policy_engine: Literal["compiled", "casbin"] = Field("compiled", description="which engine decides")
     environment: Literal["development", "production"] = "development"
+    workers: int = Field(1, ge=1, le=64, description="processes that serve")
     listen: str = Field("127.0.0.1:8443", description="main port, mTLS")
     listen_jwt: str = Field("", description="second TLS port for JWT callers; empty is off")
     listen_health: str = Field("127.0.0.1:8081", description="grpc.health.v1 in plain text; empty is off")
@@ -60,9 +74,21 @@ class Settings(BaseSettings):
     server_key: Path | None = None
     client_ca: Path | None = Field(None, description="CA of client certificates; default the embedded CA")
     origin: str = Field("datavault.local/log", description="name of the audit log: a schema-less URL")
-    outside_store: Path | None = Field(None, description="folder outside the database; default in home")
+    logs: Literal["one", "tenant"] = Field(
+        "one", description="one audit log for all tenants, or one for each; no way back from the second"
+    )
+    outside_store: str = Field(
+        "", description="folder, or s3://, gs:// or az:// URL, outside the database; default in home"
+    )
+    outside_store_cacert: Path | None = Field(None, description="CA of the object store, PEM")
     reflection: bool = True
     jwt_issuers: tuple[JwtIssuerSettings, ...] = ()
+    dek_cache_seconds: float = Field(
+        LIMITS.dek_cache_seconds,
+        ge=1,
+        le=LIMITS.dek_cache_seconds,
+        description="how long an unwrapped data key serves, also while the KMS is away",
+    )
 
     transit_address: str = Field("", validation_alias=_names("VAULT_ADDR", "transit_address"))
     transit_token: SecretStr = Field(SecretStr(""), validation_alias=_names("VAULT_TOKEN", "transit_token"))
@@ -76,6 +102,39 @@ class Settings(BaseSettings):
     )
     transit_namespace: str = Field("", validation_alias=_names("VAULT_NAMESPACE", "transit_namespace"))
     transit_mount: str = "transit"
+    transit_auth: Literal["token", "approle", "kubernetes", "jwt", "cert", "agent"] = Field(
+        "token", description="how to log in to the KMS"
+    )
+    transit_auth_mount: str = Field("", description="mount of the way to log in; default its name")
+    transit_role: str = Field("", description="role to log in as: kubernetes, jwt, cert")
+    transit_role_id: SecretStr = Field(SecretStr(""), description="approle: the role id")
+    transit_secret_id_file: Path | None = Field(None, description="approle: file with the secret id")
+    transit_jwt_file: Path | None = Field(None, description="jwt, kubernetes: file with the token to show")
+    transit_timeout_seconds: float = Field(
+        2.0, gt=0, le=10, description="one attempt at the KMS; a call of it ends within twice of this"
+    )
+    transit_batch_items: int = Field(
+        200, ge=1, le=10_000, description="keys in one request to the KMS; halved where it refuses so many"
+    )
+
+    @field_validator(
+        "database_password_file",
+        "server_certificate",
+        "server_key",
+        "client_ca",
+        "outside_store_cacert",
+        "transit_token_file",
+        "transit_cacert",
+        "transit_client_cert",
+        "transit_client_key",
+        "transit_secret_id_file",
+        "transit_jwt_file",
+        mode="before",
+    )
+    @classmethod
+    def _unset_if_empty(cls, value: object) -> object:
+        # a deployment leaves a variable empty to leave it out; as a path that would be the working folder
+        return None if value == "" else value
 
     @field_validator("listen", "listen_jwt", "listen_health", "metrics")
     @classmethod
@@ -92,6 +151,12 @@ class Settings(BaseSettings):
             raise ValueError("must not be empty")
         return value
 
+    @field_validator("outside_store")
+    @classmethod
+    def _check_outside(cls, value: str) -> str:
+        parse_place(value)
+        return value
+
     @field_validator("origin")
     @classmethod
     def _check_origin(cls, value: str) -> str:
@@ -105,9 +170,9 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{quote(str(self.home / 'datavault.db'))}"
 
     @property
-    def outside(self) -> Path:
+    def outside(self) -> Path | Bucket:
         """The outside store in force."""
-        return self.outside_store or self.home / "outside"
+        return parse_place(self.outside_store) if self.outside_store else self.home / "outside"
 
     @classmethod
     def settings_customise_sources(
@@ -120,6 +185,58 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then environment, then the file; no .env and no secrets folder."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, _read_file())
+
+
+def make_home(settings: Settings) -> None:
+    """Make the data folder, for its owner alone.
+
+    Raises:
+        ConfigurationError: it cannot be made.
+    """
+    try:
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"DATAVAULT_HOME: {settings.home} cannot be made: {error.strerror}"
+        ) from None
+
+
+class _HandedOver(Settings):
+    """Settings that somebody else has read: neither the environment nor the file adds to them."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments alone."""
+        return (init_settings,)
+
+
+def hand_over(settings: Settings) -> dict[str, Any]:
+    """The settings as plain JSON, secrets included: for another process of this service."""
+    plain = settings.model_dump(mode="json")
+    values = {name: getattr(settings, name) for name in plain}
+    secrets = {
+        name: value.get_secret_value() for name, value in values.items() if isinstance(value, SecretStr)
+    }
+    return plain | secrets
+
+
+def take_over(plain: Mapping[str, Any]) -> Settings:
+    """The settings that `hand_over` gave, whatever environment and file say by now.
+
+    Raises:
+        ConfigurationError: another release wrote them.
+    """
+    try:
+        return _HandedOver(**plain)
+    except ValidationError:
+        raise ConfigurationError("the settings were handed over by another release: restart") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +280,8 @@ def settings_in_force(settings: Settings) -> list[SettingInForce]:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
             shown = "(set)" if value.get_secret_value() else ""
+        elif name == "database_url":
+            shown = _PASSWORD.sub(r"\1(set)@", value)
         elif name == "jwt_issuers":
             shown = ", ".join(issuer.issuer for issuer in value)
         else:
@@ -223,6 +342,18 @@ def _read_file() -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {type(error).__name__}") from None
     try:
-        return tomllib.loads(content)
+        found = tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: {error}") from None
+    for name in _secrets_in(found):
+        refuse_loose(path, name)
+    return found
+
+
+def _secrets_in(found: Mapping[str, Any]) -> Iterator[str]:
+    """Names under which the file sets a secret."""
+    for name, setting in Settings.model_fields.items():
+        if setting.annotation is SecretStr:
+            yield from (written for written in (name, _environment_name(name)) if found.get(written))
+    if _PASSWORD.search(str(found.get("database_url", ""))):
+        yield "database_url"

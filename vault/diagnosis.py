@@ -6,28 +6,40 @@ what one has said the next ones do not say again.
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from sqlalchemy import Connection
 
-from vault.assembly import KEY_FILE, key_provider
-from vault.audit.checkpoint import vkey
-from vault.audit.origins import OpenLog, newest_log
-from vault.audit.outside import FolderStore, checkpoints_folder
-from vault.audit.startup import ADOPT_COMMAND, check_outside
-from vault.audit.tables import ACTIVE, ADOPTING
+from vault.assembly import KEY_FILE, database_of, key_provider, transit_settings
+from vault.audit.logbook import ALL_TENANTS
+from vault.audit.opening import NO_WAY_BACK
+from vault.audit.origins import OpenLog, heads_of, tenant_of
+from vault.audit.outside import checkpoints_folder
+from vault.audit.startup import ADOPT_COMMAND, check_outside, provider_vkeys
+from vault.audit.tables import ACTIVE, ADOPTING, CLOSED
 from vault.config import Settings
-from vault.crypto.names import LOG, all_keys
+from vault.crypto.names import all_keys
+from vault.crypto.signer import ProviderLogSigners
+from vault.crypto.transit import TransitKeyProvider
+from vault.crypto.transit_settings import AGENT, TOKEN
+from vault.crypto.transit_setup import TransitSetup
+from vault.diagnosis_database import of_database
 from vault.diagnosis_edge import certificates, tokens
-from vault.domain.errors import AuditUnavailableError, DatavaultError, StoreUnavailableError
+from vault.diagnosis_keys import key_settings, lifetime, not_compared, rights, unseen, version, wanted_paths
+from vault.diagnosis_workers import workers
+from vault.domain.errors import (
+    AuditUnavailableError,
+    DatavaultError,
+    KeyForbiddenError,
+    StoreUnavailableError,
+)
 from vault.domain.protocols import KeyProvider
 from vault.domain.system import SystemClock, SystemRandomness
 from vault.findings import Finding, Health
+from vault.outside import open_outside
 from vault.policy.bundle import Bundle
 from vault.policy.check import check
-from vault.store import schema
-from vault.store.database import Database
 
 __all__ = ["Finding", "Health", "diagnose"]
 
@@ -37,8 +49,9 @@ _EARLIEST_MICROSECONDS: Final = 1_767_225_600_000_000
 _CHECK: Final = "datavault policy check"
 _KMS: Final = "check VAULT_ADDR, VAULT_CACERT and the token, and that the server is unsealed"
 _KMS_RIGHTS: Final = (
-    "check DATAVAULT_TRANSIT_MOUNT, the token's policy, and that the keys are made (docs/operations/guide.md)"
+    "check DATAVAULT_TRANSIT_MOUNT; `datavault keys init` makes the keys, and prints the token's policy"
 )
+_OUTSIDE: Final = "check DATAVAULT_OUTSIDE_STORE and its mount or bucket; restore it where it was lost"
 _FILE: Final = "look at file rights, free disk space and other programs that hold it"
 
 
@@ -61,6 +74,7 @@ class _Examination:
             ("policies", self._policies),
             ("keys", self._keys),
             ("database", self._database),
+            ("workers", lambda: workers(self.settings, self.bundle)),
             ("clock", _clock),
             ("certificates", lambda: certificates(self.settings)),
             ("tokens", lambda: tokens(self.settings)),
@@ -69,6 +83,8 @@ class _Examination:
                 yield from look()
             except DatavaultError as error:
                 yield _failed(name, error)
+        if self.provider is not None:
+            self.provider.close()
 
     def _configuration(self) -> Iterator[Finding]:
         settings, name = self.settings, "configuration"
@@ -106,11 +122,40 @@ class _Examination:
         provider = key_provider(settings, SystemClock(), SystemRandomness())
         health = provider.health()
         if not health.healthy:
-            yield Finding("keys", Health.BAD, health.detail, _KMS)
+            yield self._unhealthy(provider, health.detail)
             return
         self.provider = provider
         yield Finding("keys", Health.GOOD, f"{provider.name}: {health.detail}")
-        yield from self._each_key(provider)
+        if isinstance(provider, TransitKeyProvider):
+            yield from self._transit(provider)
+        else:
+            yield from self._each_key(provider)
+
+    def _unhealthy(self, provider: KeyProvider, detail: str) -> Finding:
+        found = None
+        if isinstance(provider, TransitKeyProvider):
+            mount = self.settings.transit_mount
+            found = unseen(mount, TransitSetup(provider.session, mount))
+        return found or Finding("keys", Health.BAD, detail, _KMS)
+
+    def _transit(self, provider: TransitKeyProvider) -> Iterator[Finding]:
+        settings, classes = self.settings, sorted(self.bundle.key_classes if self.bundle else ())
+        setup = TransitSetup(provider.session, settings.transit_mount)
+        yield version(settings, setup)
+        facts = setup.token()
+        yield lifetime(facts, logs_in=transit_settings(settings).auth not in (TOKEN, AGENT))
+        if not classes:
+            return
+        try:
+            held = setup.capabilities(wanted_paths(settings.transit_mount, classes))
+        except KeyForbiddenError as error:
+            yield not_compared(settings.transit_mount, error)
+            yield from self._each_key(provider)
+            return
+        yield from rights(settings.transit_mount, classes, facts, held)
+        yield from key_settings(
+            {name: setup.key(name) for name in all_keys(classes) if _readable(name, settings, held)}
+        )
 
     def _each_key(self, provider: KeyProvider) -> Iterator[Finding]:
         """One finding per cause: a wrong mount is one mistake, however many keys it hides."""
@@ -134,58 +179,73 @@ class _Examination:
     # --- database -------------------------------------------------------------------------------------------
 
     def _database(self) -> Iterator[Finding]:
-        database = Database(self.settings.database)
+        database = database_of(self.settings)
         try:
-            if not database.path.exists():
+            if not database.exists():
                 yield Finding("database", Health.WARNING, "no database yet", "`datavault serve` makes it")
                 return
-            schema.require_current(database)
-            yield Finding("database", Health.GOOD, f"schema {schema.status(database).current}")
+            yield from of_database(database, self.settings)
             if not database.writable():
                 yield Finding("database", Health.BAD, "it cannot be written", _FILE)
             with database.read() as connection:
-                yield from self._log(connection)
+                yield from self._logs(connection)
         finally:
             database.close()
 
-    def _log(self, connection: Connection) -> Iterator[Finding]:
-        opened = newest_log(connection, self.settings.origin)
+    def _logs(self, connection: Connection) -> Iterator[Finding]:
+        origin, per_tenant = self.settings.origin, self.settings.logs == "tenant"
+        opened = heads_of(connection, origin)
+        if not per_tenant and any(tenant_of(log.origin, origin) != ALL_TENANTS for log in opened):
+            yield Finding("audit log", Health.BAD, NO_WAY_BACK)
+        for log in opened:
+            former = per_tenant and tenant_of(log.origin, origin) == ALL_TENANTS
+            yield from self._log(connection, log, former=former)
+
+    def _log(self, connection: Connection, opened: OpenLog, *, former: bool) -> Iterator[Finding]:
         seen = f"{opened.origin}: {opened.size} records, {opened.state}"
         if opened.state == ACTIVE:
             yield Finding("audit log", Health.GOOD, seen)
+        elif opened.state == CLOSED and former:
+            yield Finding("audit log", Health.GOOD, f"{seen}: each tenant has its own")
         else:
             remedy = f"run `{ADOPT_COMMAND}` again" if opened.state == ADOPTING else "restore the database"
             yield Finding("audit log", Health.BAD, seen, remedy)
         try:
             yield self._outside(connection, opened)
         except DatavaultError as error:
-            yield _failed("outside store", error)
+            yield _failed("outside store", error, _OUTSIDE, opened.origin)
 
     def _outside(self, connection: Connection, opened: OpenLog) -> Finding:
-        name, store = "outside store", FolderStore(self.settings.outside)
+        name, store = "outside store", open_outside(self.settings)
         if self.provider is None:
             return Finding(name, Health.WARNING, "nothing was compared: there is no log key", "see keys")
         try:
-            key = self.provider.public_key(LOG).raw
+            vkeys = provider_vkeys(opened, ProviderLogSigners(self.provider))
         except DatavaultError:
             return Finding(
                 name, Health.WARNING, "nothing was compared: the log key does not answer", "see keys"
             )
-        check_outside(connection, opened, store, vkey(opened.origin, key))
+        check_outside(connection, opened, store, *vkeys)
         if opened.size and store.last(checkpoints_folder(opened.origin)) is None:
             return Finding(
                 name,
                 Health.WARNING,
-                f"{self.settings.outside} holds no checkpoint of this log: nothing was compared",
-                "check DATAVAULT_OUTSIDE_STORE and its mount; restore it where it was lost",
+                f"{opened.origin}: {self.settings.outside} holds no checkpoint of this log: "
+                "nothing was compared",
+                _OUTSIDE,
             )
-        return Finding(name, Health.GOOD, "the log extends its last checkpoint there")
+        return Finding(name, Health.GOOD, f"{opened.origin}: the log extends its last checkpoint there")
 
 
-def _failed(name: str, error: DatavaultError) -> Finding:
+def _readable(name: str, settings: Settings, held: Mapping[str, frozenset[str]]) -> bool:
+    return bool(held[f"{settings.transit_mount}/keys/{name}"] & {"read", "root"})
+
+
+def _failed(name: str, error: DatavaultError, storage_remedy: str = _FILE, log: str = "") -> Finding:
     """Errors of configuration say what to do themselves."""
     storage = isinstance(error, StoreUnavailableError | AuditUnavailableError)
-    return Finding(name, Health.BAD, error.message, _FILE if storage else "")
+    detail = f"{log}: {error.message}" if log else error.message
+    return Finding(name, Health.BAD, detail, storage_remedy if storage else "")
 
 
 def _no_local_keys(file: str, *, served: bool) -> Finding:
@@ -200,9 +260,9 @@ def _no_local_keys(file: str, *, served: bool) -> Finding:
 
 
 def _database_exists(settings: Settings) -> bool:
-    database = Database(settings.database)
+    database = database_of(settings)
     try:
-        return database.path.exists()
+        return database.exists()
     finally:
         database.close()
 

@@ -21,10 +21,12 @@ import structlog
 from sqlalchemy import Connection
 
 from vault.audit.append import EncodedRecord
+from vault.audit.logbook import LogPlace
 from vault.audit.record import AttributeEntry, Record, encode
 from vault.consent.bases import EffectiveBases, effective
 from vault.crypto.envelope import CUSTOMER_NUMBER, DataKey, dek_id_of
 from vault.crypto.keyring import Keyring
+from vault.crypto.lookup_keys import LookupKeys, OtherLookupKeyError
 from vault.crypto.tenant_keys import TenantKeys
 from vault.domain.checks import well_formed
 from vault.domain.errors import (
@@ -36,6 +38,7 @@ from vault.domain.errors import (
     QuotaExceededError,
     RecordTooLargeError,
     RequireAllError,
+    StoreUnavailableError,
     Violation,
 )
 from vault.domain.limits import LIMITS
@@ -57,6 +60,7 @@ from vault.domain.types import (
     WrappedKey,
 )
 from vault.domain.values import Value, ValueFormatError, decode_value
+from vault.erasing.retention import readable_bases
 from vault.policy.bundle import Bundle
 from vault.policy.forms import apply_form
 from vault.policy.live import LivePolicy, Loaded
@@ -74,7 +78,8 @@ from vault.reads import (
 )
 from vault.recording import Recorder
 from vault.store.quotas import QuotaRepository
-from vault.store.reader import SubjectReader
+from vault.store.reader import Found, SubjectReader
+from vault.store.tenant_keys import lookup_rows
 
 log = structlog.get_logger("datavault.disclosure")
 
@@ -95,26 +100,56 @@ class _Item(Generic[M]):
         "entitled",
         "error",
         "keys",
-        "mac",
+        "lookup",
+        "macs",
         "message",
         "missing",
         "read",
         "record",
+        "retains",
         "snapshot",
+        "stale",
     )
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
         self.read = attempt.read
-        self.mac = b""
+        self.lookup: LookupKeys | None = None
+        self.macs: tuple[bytes, ...] = ()
+        self.stale = False
         self.checked = False
         self.entitled = False
         self.snapshot: SubjectSnapshot | None = None
+        self.retains = False
         self.message: M | None = None
         self.record: Record | None = None
         self.error: DatavaultError | None = None
         self.keys: dict[bytes, DataKey] = {}
         self.missing: dict[WrappedKey, tuple[KeyScope, WrappedKey]] = {}
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it has to leave the group for keys."""
+        return self.stale or bool(self.missing)
+
+    def lacks_lookup(self) -> None:
+        """Have the lookup keys read again: those in memory cannot tell whose record it is.
+
+        Raises:
+            DatavaultError: they were, once, for this read, and that did not help.
+        """
+        if isinstance(self.attempt.refreshed, DatavaultError):
+            raise self.attempt.refreshed
+        if self.attempt.refreshed:
+            raise StoreUnavailableError(
+                "the lookup keys are being changed: try again",
+                retry_after_seconds=LIMITS.retry_after_seconds,
+            )
+        self.stale = True
+
+
+_Metered = dict[tuple[str, str], list[_Item[M]]]
+"""Reads that count against a quota, by (caller, purpose)."""
 
 
 class DisclosurePipeline(Generic[M]):
@@ -151,7 +186,7 @@ class DisclosurePipeline(Generic[M]):
         self._load(items, loaded.bundle)  # 1
         now = self._clock.now()
         for item in items:
-            if item.error is None:
+            if item.error is None and not item.stale:
                 self._guard(self._answer, item, loaded, now)
         positions = self._record(items, loaded.bundle)  # 5
         return [self._release(item, positions) for item in items]  # 6
@@ -164,7 +199,17 @@ class DisclosurePipeline(Generic[M]):
         item.checked = True
         item.entitled = loaded.engine.entitled(read.caller.id, read.purpose)
         _refuse_inner_purpose(read, loaded)
-        item.mac = self._tenant_keys.lookup(read.caller.tenant).mac(read.customer_number)
+        item.lookup = self._tenant_keys.lookup(read.caller.tenant)
+        item.macs = item.lookup.macs(read.customer_number)
+
+    def refresh(self, tenant: str) -> None:
+        """Read a tenant's lookup keys again, for items that left their group for them. Not on the worker
+        thread: it may wait for the KMS.
+
+        Raises:
+            KeysUnavailableError, StoreUnavailableError, IntegrityError.
+        """
+        self._tenant_keys.refresh(tenant)
 
     def _load(self, items: Sequence[_Item[M]], bundle: Bundle) -> None:
         tenants: dict[str, list[_Item[M]]] = defaultdict(list)
@@ -197,17 +242,27 @@ class DisclosurePipeline(Generic[M]):
                 item.error = failed
 
     def _count_quota(self, tenant: str, items: Sequence[_Item[M]], bundle: Bundle) -> None:
-        with self._transactions.read() as connection:
-            self._refuse_over_quota(connection, tenant, items, bundle)
+        metered = _metered(items, bundle)
+        if metered:
+            with self._transactions.read() as connection:
+                self._refuse_over_quota(connection, tenant, metered, bundle)
 
     def _load_tenant(self, tenant: str, items: Sequence[_Item[M]], bundle: Bundle) -> None:
         asked = {name for item in items if item.entitled for name in item.read.attributes}
         attributes = {CUSTOMER_NUMBER, *(asked & bundle.attributes.keys())}
-        with self._transactions.read() as connection:
-            found = self._reader.load(connection, tenant, [item.mac for item in items], attributes)
-            self._refuse_over_quota(connection, tenant, items, bundle)
+        macs = [mac for item in items for mac in item.macs]
+        rotating = len(macs) > len(items)
+        with self._transactions.read_once() as connection:
+            found = self._reader.load(connection, tenant, macs, attributes, rotating=rotating)
+        if len(found) < len(set(macs)):
+            with self._transactions.read() as connection:
+                found = self._reader.load(connection, tenant, macs, attributes, rotating=rotating)
+                self._trust_misses(connection, tenant, items, found)
+        self._count_quota(tenant, items, bundle)
         for item in items:
-            subject = found.get(item.mac)
+            if item.stale:
+                continue
+            subject = _one(found, item.macs)
             if isinstance(subject, IntegrityError):
                 # who is not entitled learns nothing, not even that there is such a customer
                 if item.entitled:
@@ -218,16 +273,32 @@ class DisclosurePipeline(Generic[M]):
             if item.snapshot is not None and item.entitled:
                 self._guard(self._check_subject, item)
 
+    def _trust_misses(
+        self, connection: Connection, tenant: str, items: Sequence[_Item[M]], found: Mapping[bytes, Found]
+    ) -> None:
+        """Let those who were not found leave the group, unless the lookup keys in memory are those of the
+        snapshot: else there may be such a customer all the same."""
+        missed = [item for item in items if found.keys().isdisjoint(item.macs)]
+        rows = lookup_rows(connection, tenant) if missed else ()
+        for item in missed:
+            if item.lookup is not None and item.lookup.rows != rows:
+                self._guard(_Item.lacks_lookup, item)
+
     def _check_subject(self, item: _Item[M]) -> None:
         """Hold the subject found against its own encrypted number: a lookup row that was pointed at another
         customer must not answer with that customer's data."""
         snapshot, read = item.snapshot, item.read
         stored = snapshot.values.get(CUSTOMER_NUMBER) if snapshot else None
         try:
-            if snapshot is not None and stored is not None:
-                lookup = self._tenant_keys.lookup(read.caller.tenant)
-                if lookup.open_number(snapshot.subject.id, stored.ciphertext) == read.customer_number:
+            if snapshot is not None and stored is not None and item.lookup is not None:
+                number = item.lookup.open_number(snapshot.subject.id, stored.ciphertext)
+                if number == read.customer_number:
                     return
+        except OtherLookupKeyError:
+            if item.attempt.refreshed is not True:
+                item.snapshot = None
+                item.lacks_lookup()
+                return
         except IntegrityError:
             pass
         item.snapshot = None
@@ -238,6 +309,7 @@ class DisclosurePipeline(Generic[M]):
 
     def _answer(self, item: _Item[M], loaded: Loaded, now: int) -> None:
         read, snapshot = item.read, item.snapshot
+        item.retains = snapshot is not None and any(key.retained for key in snapshot.keys.values())
         held = None
         if item.entitled and snapshot is not None:
             held = effective(  # 2
@@ -354,20 +426,29 @@ class DisclosurePipeline(Generic[M]):
     # --- 5 record, 6 release -------------------------------------------------------------------------------
 
     def _record(self, items: Sequence[_Item[M]], bundle: Bundle) -> dict[str, int]:
-        """Make the records of all items durable in one transaction; position by record id."""
+        """Make the records of all items durable, in one transaction per log; position by record id."""
+        logs: dict[LogPlace, list[_Item[M]]] = defaultdict(list)
+        for item in items:
+            self._guard(self._choose_log, item, logs)
+        positions: dict[str, int] = {}
+        for _, members in sorted(logs.items()):
+            positions |= self._record_in_one(members, bundle)
+        return positions
+
+    def _choose_log(self, item: _Item[M], logs: dict[LogPlace, list[_Item[M]]]) -> None:
+        logs[self._recorder.logs.of(item.read.caller.tenant)].append(item)
+
+    def _record_in_one(self, items: Sequence[_Item[M]], bundle: Bundle) -> dict[str, int]:
+        """The same for the items of one log: where it takes nothing now, the others go on."""
         records: list[EncodedRecord] = []
         for item in items:
-            if not item.missing:
+            if not item.leaves:
                 self._guard(self._encode, item, records, bundle)
         if not records:
             return {}
 
-        def work(connection: Connection) -> tuple[None, list[EncodedRecord]]:
-            self._use(connection, items, bundle)
-            return None, records
-
         try:
-            committed = self._recorder.commit(work)
+            positions = self._commit(_metered(_done(items), bundle), records)
         except DatavaultError as error:
             log.error("audit_append_failed", reason=error.reason.value, records=len(records))
             for item in items:
@@ -376,7 +457,17 @@ class DisclosurePipeline(Generic[M]):
                     retry_after_seconds=LIMITS.retry_after_seconds,
                 )
             return {}
-        return {record.id: position for record, position in zip(records, committed.positions, strict=True)}
+        return {record.id: position for record, position in zip(records, positions, strict=True)}
+
+    def _commit(self, metered: _Metered[M], records: Sequence[EncodedRecord]) -> tuple[int, ...]:
+        if not metered:
+            return self._recorder.commit_records(records)
+
+        def work(connection: Connection) -> tuple[None, Sequence[EncodedRecord]]:
+            self._use(connection, metered)
+            return None, records
+
+        return self._recorder.commit(work).positions
 
     def _encode(self, item: _Item[M], records: list[EncodedRecord], bundle: Bundle) -> None:
         if item.record is None or (item.error and not isinstance(item.error, RequireAllError)):
@@ -387,7 +478,7 @@ class DisclosurePipeline(Generic[M]):
             item.error = error
             item.record = self._record_of_failure(item, bundle)
             entry = encode(item.record)
-        records.append(EncodedRecord(item.record.id, entry))
+        records.append(EncodedRecord(item.record.id, entry, item.record.tenant))
 
     def _record_of_failure(self, item: _Item[M], bundle: Bundle) -> Record:
         """The record of a call that failed as a whole: it names no attributes."""
@@ -406,8 +497,9 @@ class DisclosurePipeline(Generic[M]):
         )
 
     def _release(self, item: _Item[M], positions: Mapping[str, int]) -> Result[M]:
-        if item.missing:
-            return MissingKeys(tuple(item.missing.values()))
+        if item.leaves:
+            tenants = (item.read.caller.tenant,) if item.stale else ()
+            return MissingKeys(tuple(item.missing.values()), tenants)
         if item.error is not None:
             return item.error
         if item.record is None or item.message is None or item.record.id not in positions:
@@ -418,10 +510,10 @@ class DisclosurePipeline(Generic[M]):
     # --- quotas and faults ---------------------------------------------------------------------------------
 
     def _refuse_over_quota(
-        self, connection: Connection, tenant: str, items: Sequence[_Item[M]], bundle: Bundle
+        self, connection: Connection, tenant: str, metered: _Metered[M], bundle: Bundle
     ) -> None:
         hour = self._clock.now() // _HOUR_MICROSECONDS
-        for (caller, purpose), members in _metered(items, bundle).items():
+        for (caller, purpose), members in metered.items():
             quota = _quota(bundle, caller, purpose) or 0
             left = max(0, quota - self._quotas.used(connection, tenant, caller, purpose, hour))
             for item in members[left:]:
@@ -430,15 +522,10 @@ class DisclosurePipeline(Generic[M]):
                     retry_after_seconds=_HOUR_SECONDS - self._clock.now() // 1_000_000 % _HOUR_SECONDS,
                 )
 
-    def _use(self, connection: Connection, items: Sequence[_Item[M]], bundle: Bundle) -> None:
+    def _use(self, connection: Connection, metered: _Metered[M]) -> None:
         hour = self._clock.now() // _HOUR_MICROSECONDS
-        # require_all that fails has told the reasons all the same
-        done = [
-            item
-            for item in items
-            if not item.missing and (item.error is None or isinstance(item.error, RequireAllError))
-        ]
-        for (caller, purpose), members in _metered(done, bundle).items():
+        # in one order, so that two groups cannot wait for each other
+        for (caller, purpose), members in sorted(metered.items(), key=lambda each: each[0]):
             tenant = members[0].read.caller.tenant
             self._quotas.add(connection, tenant, caller, purpose, hour, len(members))
 
@@ -447,6 +534,23 @@ class DisclosurePipeline(Generic[M]):
         failed = _failure(step, item, *arguments)
         if failed is not None:
             item.error = failed
+
+
+def _one(found: Mapping[bytes, Found], macs: Sequence[bytes]) -> Found | None:
+    """What the MACs of one customer number lead to."""
+    if len(macs) == 1:
+        return found.get(macs[0])
+    first: Found | None = None
+    for mac in macs:
+        each = found.get(mac)
+        if each is None:
+            continue
+        if isinstance(each, IntegrityError):
+            return each
+        if isinstance(first, SubjectSnapshot) and first.subject.id != each.subject.id:
+            return IntegrityError("the customer's record is not whole; operators have been told")
+        first = first or each
+    return first
 
 
 def _failure(step: Callable[..., None], *arguments: object) -> DatavaultError | None:
@@ -490,10 +594,43 @@ def _decide(
             return decision, ()
         return replace(decision, form=None, reason=Reason.NOT_AVAILABLE), ()
     bases = held.for_category(attribute.category)
+    if item.retains and (key_class := _retained_class(item.snapshot, attribute)) is not None:
+        return _decide_retained(item, attribute, key_class, bases, loaded)
     decision = loaded.engine.decide(read.caller.id, read.purpose, name, bases, read.max_form)
     if decision.reason is Reason.BASIS_MISSING:
         decision = replace(decision, reason=held.reason(attribute.category, decision.wanted))
     return decision, _sorted(bases)
+
+
+def _decide_retained(
+    item: _Item[M], attribute: Attribute, key_class: str, bases: frozenset[str], loaded: Loaded
+) -> tuple[Decision, tuple[str, ...]]:
+    """The decision for a value that an erasure left for a ground or a legal hold: for these it is there, for
+    all else as unknown as the customer would be."""
+    read, snapshot = item.read, item.snapshot
+    hold = snapshot is not None and bool(snapshot.subject.legal_hold)
+    bases &= readable_bases(loaded.bundle.key_classes, key_class, read.purpose, legal_hold=hold)
+    asked = bases or _EVERY_BASIS
+    decision = loaded.engine.decide(read.caller.id, read.purpose, attribute.id, asked, read.max_form)
+    # a rule for any basis is no basis
+    if decision.reason is not Reason.NOT_PERMITTED and (decision.form is None or not bases):
+        decision = replace(decision, form=None, reason=Reason.NOT_AVAILABLE)
+    return decision, _sorted(bases)
+
+
+def _retained_class(snapshot: SubjectSnapshot | None, attribute: Attribute) -> str | None:
+    """The key class of a retained value; None for a value in use. Where everything of the customer is
+    retained, what is not set is as good as retained: it must not tell that there was an erasure."""
+    if snapshot is None:
+        return None
+    stored = snapshot.values.get(attribute.id)
+    if stored is None:
+        return attribute.key_class if all(key.retained for key in snapshot.keys.values()) else None
+    try:
+        key = snapshot.keys.get(dek_id_of(stored.ciphertext))
+    except IntegrityError:
+        return None
+    return key.key_class if key is not None and key.retained else None
 
 
 def _current(attribute: Attribute, stored: StoredValue, now: int) -> bool:
@@ -526,7 +663,16 @@ def _quota(bundle: Bundle, caller: str, purpose: str) -> int | None:
     return quotas.get(purpose, quotas.get("*")) if quotas else None
 
 
-def _metered(items: Sequence[_Item[M]], bundle: Bundle) -> dict[tuple[str, str], list[_Item[M]]]:
+def _done(items: Sequence[_Item[M]]) -> list[_Item[M]]:
+    """Those that count; a require_all that failed has told the reasons all the same."""
+    return [
+        item
+        for item in items
+        if not item.leaves and (item.error is None or isinstance(item.error, RequireAllError))
+    ]
+
+
+def _metered(items: Sequence[_Item[M]], bundle: Bundle) -> _Metered[M]:
     """Items of callers that have a quota, by (caller, purpose)."""
     metered: dict[tuple[str, str], list[_Item[M]]] = defaultdict(list)
     for item in items:

@@ -16,14 +16,16 @@ from vault.audit.outside import prune_outbox
 from vault.domain.errors import DatavaultError
 from vault.domain.limits import LIMITS
 from vault.domain.protocols import Clock, Transactions
+from vault.slicing import fitting
+from vault.store.erasure import ErasureRepository
 from vault.store.quotas import QuotaRepository
 from vault.store.requests import RequestRepository
+from vault.store.tenant_keys import purge_retired
 
 log = structlog.get_logger("datavault.housekeeping")
 
 _PERIOD_SECONDS: Final = 3_600
 _FIRST_ROWS: Final = 32
-_FEWEST_ROWS: Final = 8
 _MOST_ROWS: Final = 4_096
 _QUOTA_HOURS: Final = 24
 
@@ -31,20 +33,34 @@ Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs blocking work on a thread of its own (`BlockingWorker.run`)."""
 Purge = Callable[[Connection, int], int]
 """Deletes at most so many rows; returns how many."""
+Refresh = Callable[[], Awaitable[Any]]
 
 
-async def keep_house(run: Run, transactions: Transactions, clock: Clock) -> None:
-    """Forget what is old now and then once an hour, until cancelled."""
+async def keep_house(
+    run: Run,
+    transactions: Transactions,
+    clock: Clock,
+    refresh: Refresh | None = None,
+    sweep: Refresh | None = None,
+) -> None:
+    """Forget what is old now and then once an hour, until cancelled.
+
+    `refresh` reads the tenants' lookup keys again, so that memory forgets retired ones too; `sweep` destroys
+    what erasures left for grounds that have run out.
+    """
     while True:
         try:
             await forget_old(run, transactions, clock)
+            for also in (refresh, sweep):
+                if also is not None:
+                    await also()
         except DatavaultError as error:
             log.warning("housekeeping_failed", reason=error.reason.value)
         await asyncio.sleep(_PERIOD_SECONDS)
 
 
 async def forget_old(run: Run, transactions: Transactions, clock: Clock) -> None:
-    """Forget old request ids, quota hours and delivered outbox entries.
+    """Forget old request ids, retired lookup keys, quota hours, delivered outbox entries and old evidence.
 
     Raises:
         StoreUnavailableError, AuditUnavailableError, OverloadedError, ShuttingDownError: some of it is left
@@ -56,18 +72,21 @@ async def forget_old(run: Run, transactions: Transactions, clock: Clock) -> None
             forgotten, seconds = await run(partial(_slice, transactions, clock, purge, rows))
             if forgotten < rows:
                 break
-            rows = _fitting(rows, seconds)
+            rows = fitting(rows, seconds, _MOST_ROWS)
 
 
 def _purges(now: int) -> list[Purge]:
     """`now` in microseconds since 1970 UTC."""
-    requests, quotas = RequestRepository(), QuotaRepository()
+    requests, quotas, evidence = RequestRepository(), QuotaRepository(), ErasureRepository()
     delivered_before = now - LIMITS.request_kept_days * 86_400 * 1_000_000
     oldest_hour = now // 3_600_000_000 - _QUOTA_HOURS
     return [
         lambda connection, most: requests.purge(connection, now, most),
+        # after the requests that they recognise
+        lambda connection, most: purge_retired(connection, now, most),
         lambda connection, most: prune_outbox(connection, delivered_before, most),
         lambda connection, most: quotas.purge(connection, oldest_hour, most),
+        lambda connection, most: evidence.purge_evidence(connection, now, most),
     ]
 
 
@@ -77,9 +96,3 @@ def _slice(transactions: Transactions, clock: Clock, purge: Purge, rows: int) ->
         began = clock.monotonic()
         forgotten = purge(connection, rows)
     return forgotten, clock.monotonic() - began
-
-
-def _fitting(rows: int, seconds: float) -> int:
-    """How many rows fill a slice, when `rows` took `seconds`."""
-    fitting = int(rows * LIMITS.group_milliseconds / max(seconds * 1_000, 0.1))
-    return max(_FEWEST_ROWS, min(fitting, rows * 2, _MOST_ROWS))

@@ -10,7 +10,7 @@ record names the first. Many writes share a transaction; each ends in its own an
 blocks: it runs on a worker of its own.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,16 +18,20 @@ import structlog
 from sqlalchemy import Connection
 
 from vault.audit.append import EncodedRecord
-from vault.audit.record import AttributeEntry, Record, encode
+from vault.audit.record import AttributeEntry, Record
 from vault.crypto.encoding import lp
 from vault.crypto.envelope import DataKey
 from vault.crypto.keyring import Keyring
+from vault.crypto.lookup_keys import LookupKeys
+from vault.customers import StaleLookupError, one_customer, require_current
 from vault.domain.checks import FieldChecks
 from vault.domain.errors import (
     AuditUnavailableError,
     DatavaultError,
+    IntegrityError,
     InvalidArgumentError,
     KeysUnavailableError,
+    KeyTooOldError,
     NotPermittedError,
     RecordTooLargeError,
     StoreUnavailableError,
@@ -35,6 +39,7 @@ from vault.domain.errors import (
     Violation,
 )
 from vault.domain.limits import LIMITS
+from vault.domain.preparation import Preparation
 from vault.domain.protocols import Clock, Randomness, Transactions
 from vault.domain.types import (
     OPERATION_BASIS,
@@ -73,8 +78,9 @@ class _Item:
     write: Write
     policy: str
     checked: bool = False
-    mac: bytes = b""
-    fingerprint: bytes = b""
+    lookup: LookupKeys | None = None
+    macs: tuple[bytes, ...] = ()
+    fingerprints: tuple[bytes, ...] = ()
     encoded: dict[str, bytes] = field(default_factory=dict, repr=False)
     attributes: dict[str, Attribute] = field(default_factory=dict)
     entries: dict[str, AttributeEntry] = field(default_factory=dict)
@@ -82,6 +88,7 @@ class _Item:
     subject: Subject | None = None
     keys: dict[str, DataKey] = field(default_factory=dict)
     made: list[WrappedKey] = field(default_factory=list)
+    reread: bool = False
     error: DatavaultError | None = None
     outcome: Outcome = Outcome.ERROR
     versions: dict[str, int] = field(default_factory=dict)
@@ -146,9 +153,7 @@ class IntakePipeline:
             check_write(item.write)
             item.checked = True
             _encode_values(item)
-            lookup = self._enrolment.lookup(item.write.caller.tenant)
-            item.mac = lookup.mac(item.write.customer_number)
-            item.fingerprint = lookup.fingerprint(_content(item))
+            _identify(item, self._enrolment.lookup(item.write.caller.tenant))
         except DatavaultError as error:
             item.fail(error)
         except Exception as error:
@@ -187,11 +192,19 @@ class IntakePipeline:
         error: DatavaultError = StoreUnavailableError(
             "the customer is being changed by many at once: try again"
         )
+        stale_lookup = False
         for _ in range(_ROUNDS):
             try:
+                if stale_lookup:
+                    self._enrolment.refresh(items[0].write.caller.tenant)
+                    stale_lookup = False
+                prepared = Preparation.begin(self._clock)
                 self._prepare([item for item in items if item.open])
-                self._commit(items)
+                self._commit(items, prepared)
                 return
+            except StaleLookupError:
+                stale_lookup = True
+                continue
             except _StaleError:
                 continue
             except DatavaultError as raised:
@@ -211,7 +224,7 @@ class IntakePipeline:
         if isinstance(error, StoreUnavailableError | AuditUnavailableError):
             return
         drafts = [self._draft(item) for item in items if item.written is None]
-        records = [EncodedRecord(draft.id, encode(draft)) for draft in drafts]
+        records = [EncodedRecord.of(draft) for draft in drafts]
         try:
             self._recorder.commit(lambda _: (None, records))
         except DatavaultError as failed:
@@ -221,27 +234,40 @@ class IntakePipeline:
         if not items:
             return
         tenant = items[0].write.caller.tenant
-        with self._transactions.read() as connection:
-            found = self._subjects.find(connection, tenant, [item.mac for item in items])
-            held = self._subjects.keys(connection, tenant, [subject.id for subject in found.values()])
+        # one for all: a customer who is there under an older key must not be new under a newer one
+        lookup = self._enrolment.lookup(tenant)
         for item in items:
-            item.subject, item.enrolled = found.get(item.mac), None
+            if item.lookup is not lookup:
+                _identify(item, lookup)
+        with self._transactions.read() as connection:
+            found = self._subjects.find(connection, tenant, [mac for item in items for mac in item.macs])
+            if any(found.keys().isdisjoint(item.macs) for item in items):
+                require_current(connection, lookup)
+            held = self._subjects.keys(connection, tenant, {subject.id for subject in found.values()})
+        for item in items:
+            item.subject = item.enrolled = None
             item.keys, item.made = {}, []
-            if item.subject is None:
-                try:
+            try:
+                item.subject = one_customer(found, item.macs)
+                if item.subject is None:
                     item.enrolled = self._enrolment.draft(
-                        tenant, item.write.customer_number, item.write.jurisdictions
+                        lookup, item.write.customer_number, item.write.jurisdictions
                     )
                     item.subject = item.enrolled.subject
-                except InvalidArgumentError as error:
-                    item.fail(error)
+            except (InvalidArgumentError, IntegrityError) as error:
+                item.fail(error)
         self._unwrap([item for item in items if item.error is None], tenant, held)
         self._make_keys([item for item in items if item.error is None], tenant)
 
     def _unwrap(
         self, items: Sequence[_Item], tenant: str, held: Mapping[bytes, Sequence[WrappedKey]]
     ) -> None:
-        """Fetch the DEKs that exist; where a class has several, the newest is the current one."""
+        """Fetch the DEKs that exist; where a class has several, the newest is the current one.
+
+        Raises:
+            _StaleError: one is of a version that no longer opens: it may have been rewrapped since it was
+                read. An item is prepared again for that once.
+        """
         wanted = [
             (item, KeyScope(tenant, _id(item), key_class), newest)
             for item in items
@@ -249,11 +275,18 @@ class IntakePipeline:
             if (newest := _newest(held.get(_id(item), ()), key_class)) is not None
         ]
         fetched = self._keyring.unwrap([(scope, key) for _, scope, key in wanted])
+        too_old: list[_Item] = []
         for (item, scope, _), key in zip(wanted, fetched, strict=True):
             if isinstance(key, DataKey):
                 item.keys[scope.key_class] = key
+            elif isinstance(key, KeyTooOldError) and not item.reread:
+                too_old.append(item)
             else:
                 item.fail(key)
+        for item in too_old:
+            item.reread = True
+        if too_old:
+            raise _StaleError
 
     def _make_keys(self, items: Sequence[_Item], tenant: str) -> None:
         lacking = [
@@ -276,13 +309,13 @@ class IntakePipeline:
 
     # --- 3 change ------------------------------------------------------------------------------------------
 
-    def _commit(self, items: Sequence[_Item]) -> None:
+    def _commit(self, items: Sequence[_Item], prepared: Preparation) -> None:
         """One transaction for all; sets `written` of each item without error once it is durable."""
 
         def work(connection: Connection) -> tuple[None, list[EncodedRecord]]:
             self._replay(connection, items)
             fresh = [item for item in items if item.open]
-            self._apply(connection, fresh)
+            self._apply(connection, fresh, prepared)
             records = [self._encode(item) for item in items]
             self._keep(connection, [item for item in fresh if item.error is None])
             return None, records
@@ -299,7 +332,7 @@ class IntakePipeline:
         """
         item.record = self._draft(item)
         try:
-            return EncodedRecord(item.record.id, encode(item.record))
+            return EncodedRecord.of(item.record)
         except RecordTooLargeError as error:
             item.entries = {}
             item.fail(error)
@@ -310,38 +343,44 @@ class IntakePipeline:
         live = {item.write.request_id: item for item in items if item.open}
         if not live:
             return
-        caller = items[0].write.caller
+        caller, lookup = items[0].write.caller, _lookup(live.values())
         replays = self._replays.look_up(
-            connection, caller, {request_id: item.fingerprint for request_id, item in live.items()}
+            connection,
+            caller,
+            lookup,
+            {request_id: item.fingerprints for request_id, item in live.items()},
         )
         for request_id, replay in replays.items():
             item = live[request_id]
             if isinstance(replay, Replay):
-                position = self._recorder.position(connection, replay.record_id)
+                position = self._recorder.position(connection, caller.tenant, replay.record_id)
                 item.written = _replayed(replay, position)
             else:
                 item.fail(replay)
 
-    def _apply(self, connection: Connection, items: Sequence[_Item]) -> None:
+    def _apply(self, connection: Connection, items: Sequence[_Item], prepared: Preparation) -> None:
         """Lock, check versions, encrypt, store.
 
         Raises:
-            _StaleError: a subject or key appeared or went since `_prepare`.
+            _StaleError: a subject or key appeared or went since `_prepare`, or that was long ago.
+            StaleLookupError: the lookup keys did.
         """
         if not items:
             return
         tenant = items[0].write.caller.tenant
         known = [_id(item) for item in items if item.enrolled is None]
         locked = self._subjects.lock(connection, tenant, sorted(known))
-        appeared = self._subjects.find(connection, tenant, [item.mac for item in items if item.enrolled])
-        if appeared or len(locked) < len(known):
+        new = [mac for item in items if item.enrolled for mac in item.macs]
+        appeared = self._subjects.find(connection, tenant, new)
+        if appeared or len(locked) < len(known) or prepared.is_stale(self._clock):
             raise _StaleError
         held = self._subjects.keys(connection, tenant, known)
         current = self._subjects.versions(connection, tenant, known)
         for item in items:
             self._plan(item, held.get(_id(item), ()), current.get(_id(item), {}))
         good = [item for item in items if item.error is None]
-        self._enrolment.insert(connection, tenant, [item.enrolled for item in good if item.enrolled])
+        enrolled = [item.enrolled for item in good if item.enrolled]
+        self._enrolment.insert(connection, _lookup(items), enrolled)
         for item in good:
             if item.enrolled is None and item.write.jurisdictions:
                 self._subjects.set_jurisdictions(connection, tenant, _id(item), item.write.jurisdictions)
@@ -357,11 +396,12 @@ class IntakePipeline:
         """Decide the new versions of one write.
 
         Raises:
-            _StaleError: another DEK became the current one of a class.
+            _StaleError: another DEK became the current one of a class, or an erasure took it away.
         """
+        made = {key.key_class: key for key in item.made}
         for key_class in item.classes:
-            newest = _newest(held, key_class)
-            if newest is not None and newest.dek_id != item.keys[key_class].id:
+            serving = _newest(held, key_class) or made.get(key_class)
+            if serving is None or serving.dek_id != item.keys[key_class].id:
                 raise _StaleError
         item.versions = {}
         for change in item.write.changes:
@@ -420,7 +460,7 @@ class IntakePipeline:
                     Kept(
                         item.write.request_id,
                         item.record.id if item.record else "",
-                        item.fingerprint,
+                        item.fingerprints[0],
                         {"versions": list(item.versions.items()), "created": item.enrolled is not None},
                     )
                     for item in items
@@ -437,14 +477,28 @@ def _id(item: _Item) -> bytes:
     return item.subject.id
 
 
+def _identify(item: _Item, lookup: LookupKeys) -> None:
+    item.lookup = lookup
+    item.macs = lookup.macs(item.write.customer_number)
+    item.fingerprints = lookup.fingerprints(_content(item))
+
+
+def _lookup(items: Iterable[_Item]) -> LookupKeys:
+    """The lookup keys that all of them were prepared with."""
+    first = next(iter(items))
+    if first.lookup is None:
+        raise _StaleError
+    return first.lookup
+
+
 def _stored(item: _Item) -> bool:
     """Whether the subject is, or is about to be, in the store: a failed write of a new one leaves nothing."""
     return item.enrolled is None or item.error is None
 
 
 def _newest(keys: Sequence[WrappedKey], key_class: str) -> WrappedKey | None:
-    """The current DEK of a class; the store gives keys oldest first."""
-    return next((key for key in reversed(keys) if key.key_class == key_class), None)
+    """The current DEK of a class; the store gives keys oldest first. What an erasure left is for reading."""
+    return next((key for key in reversed(keys) if key.key_class == key_class and not key.retained), None)
 
 
 def _encode_values(item: _Item) -> None:
@@ -525,9 +579,11 @@ def _answer(item: _Item) -> Written | DatavaultError:
 def _without_repeats(items: Sequence[_Item]) -> Iterator[list[_Item]]:
     """Cut into parts in which no subject and no request id stands twice: the second sees the first's work."""
     part: list[_Item] = []
-    seen: set[bytes | str] = set()
+    seen: set[tuple[str, str]] = set()
     for item in items:
-        marks: set[bytes | str] = {item.mac, item.write.request_id} if item.open else set()
+        write = item.write
+        # by the number: its MAC would change if the lookup key was rotated between two of them
+        marks = {("customer", write.customer_number), ("request", write.request_id)} if item.open else set()
         if seen & marks:
             yield part
             part, seen = [], set()

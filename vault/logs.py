@@ -14,16 +14,17 @@ import structlog
 
 FIELDS: Final = frozenset(
     {
-        "act", "attribute", "bundle", "event", "first", "issuer", "jwt", "keys", "kind", "level", "log",
-        "logger", "main", "method", "problem", "problems", "reason", "records", "size", "step", "timestamp",
-        "writes",
+        "act", "attribute", "bundle", "capability", "event", "first", "issuer", "jwt", "keys", "kind",
+        "level", "log", "logger", "main", "method", "problem", "problems", "reason", "records", "row",
+        "seconds", "size", "step", "timestamp", "way", "worker", "workers", "writes",
     }
 )  # fmt: skip
 
 
-def configure(*, level: str = "INFO") -> None:
-    """Set up structlog for the process."""
+def configure(*, level: str = "INFO", worker: int | None = None) -> None:
+    """Set up structlog for the process; each line names its `worker` where there are several."""
     processors: list[Any] = [
+        *([] if worker is None else [_Named(worker)]),
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -39,6 +40,17 @@ def configure(*, level: str = "INFO") -> None:
         logger_factory=structlog.PrintLoggerFactory(file=cast(TextIO, _Lines(sys.stderr))),
         cache_logger_on_first_use=True,
     )
+
+
+class _Named:
+    """Adds the worker's number, on every thread."""
+
+    def __init__(self, worker: int) -> None:
+        self._worker = worker
+
+    def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["worker"] = self._worker
+        return event
 
 
 class _Lines:

@@ -9,14 +9,18 @@ from typing import Final, TypeVar
 
 import structlog
 
+from vault.audit.checkpoint import vkey
 from vault.audit.head import newest_checkpoint
+from vault.audit.log_keys import signer_of
 from vault.audit.query import AuditQuery, Page, query
+from vault.crypto.lookup_keys import LookupKeys
 from vault.crypto.tenant_keys import TenantKeys
+from vault.customers import find_customer, with_lookup
 from vault.domain.checks import FieldChecks
 from vault.domain.errors import InvalidArgumentError, NotFoundError, NotPermittedError
 from vault.domain.limits import LIMITS
-from vault.domain.protocols import Transactions
-from vault.domain.types import RESERVED_WORDS, UNKNOWN_SUBJECT, Act, Basis, Caller, Form, Outcome
+from vault.domain.protocols import LogSigners, Transactions
+from vault.domain.types import RESERVED_WORDS, UNKNOWN_SUBJECT, Act, Basis, Caller, Form, Outcome, Subject
 from vault.permission import authorise
 from vault.policy.explain import Explanation, explain
 from vault.policy.live import LivePolicy, Loaded
@@ -31,7 +35,8 @@ _BASES: Final = frozenset(basis.value for basis in Basis) - RESERVED_WORDS
 
 @dataclass(frozen=True, slots=True)
 class LogHead:
-    """The newest checkpoint (C2SP signed note, '' before the first), the log's size and verifier key."""
+    """The newest checkpoint (C2SP signed note, '' before the first), the log's size, and the verifier key
+    that fits the checkpoint: a new log key is told once a checkpoint carries its signature."""
 
     checkpoint: str
     size: int
@@ -48,14 +53,14 @@ class OperationsPipeline:
         tenant_keys: TenantKeys,
         policy: LivePolicy,
         recorder: Recorder,
-        verifier_key: str,
+        signers: LogSigners,
     ) -> None:
         self._transactions = transactions
         self._subjects = subjects
         self._tenant_keys = tenant_keys
         self._policy = policy
         self._recorder = recorder
-        self._verifier_key = verifier_key
+        self._signers = signers
 
     def explain(
         self,
@@ -130,28 +135,34 @@ class OperationsPipeline:
                 found = pseudonym
                 asked = replace(asked, subject=pseudonym)
             with self._transactions.read() as connection:
-                return query(connection, self._recorder.log, asked)
+                return query(connection, self._recorder.logs.history(caller.tenant), asked)
 
         return self._perform(caller, Act.AUDIT_READ, work, subject=lambda: found)
 
     def log_head(self, caller: Caller) -> tuple[LogHead, RecordedAt]:
-        """The newest checkpoint.
+        """The newest checkpoint of the log that the caller's tenant is in.
 
         Raises:
-            NotPermittedError, AuditUnavailableError, StoreUnavailableError.
+            NotPermittedError, AuditUnavailableError, StoreUnavailableError, KeysUnavailableError,
+            IntegrityError.
         """
 
         def work(_: Loaded) -> LogHead:
+            place = self._recorder.logs.of(caller.tenant)
             with self._transactions.read() as connection:
-                checkpoint, size = newest_checkpoint(connection, self._recorder.log)
-            return LogHead(checkpoint, size, self._verifier_key)
+                head = newest_checkpoint(connection, place.log)
+            # the provider's word, not the database's: auditors pin it
+            public_key = signer_of(head.key, self._signers).public_key()
+            return LogHead(head.note, head.size, vkey(place.origin, public_key))
 
         return self._perform(caller, Act.AUDIT_READ, work)
 
     def _pseudonym(self, tenant: str, customer_number: str) -> str | None:
-        mac = self._tenant_keys.lookup(tenant).mac(customer_number)
-        with self._transactions.read() as connection:
-            subject = self._subjects.find(connection, tenant, [mac]).get(mac)
+        def look(lookup: LookupKeys) -> Subject | None:
+            with self._transactions.read() as connection:
+                return find_customer(connection, self._subjects, lookup, customer_number)
+
+        subject = with_lookup(self._tenant_keys, tenant, look)
         return subject.audit_pseudonym if subject else None
 
     def _perform(

@@ -28,10 +28,12 @@ class Read:
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """A read in a group. `keys` are DEKs fetched for an earlier attempt, by the row they came from: they are
-    used only with the same row, read again by this attempt's own snapshot."""
+    used only with the same row, read again by this attempt's own snapshot. `refreshed` says that the tenant's
+    lookup keys were read again for it, or why they could not be."""
 
     read: Read
     keys: Mapping[WrappedKey, DataKey | DatavaultError] = field(default_factory=dict)
+    refreshed: bool | DatavaultError = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class MissingKeys:
-    """The item left its group: these DEKs must be unwrapped, then it queues again."""
+    """The item left its group: these DEKs must be unwrapped, and the lookup keys of these tenants read again,
+    then it queues again."""
 
     requests: tuple[tuple[KeyScope, WrappedKey], ...]
+    tenants: tuple[str, ...] = ()
 
 
 M = TypeVar("M")

@@ -4,13 +4,15 @@ The fingerprint of the content is an HMAC under a key derived from the tenant's 
 hash of values would leak them (architecture.md, "Changes"). Kept answers hold no values.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection
 
+from vault.crypto.lookup_keys import LookupKeys
+from vault.customers import require_current
 from vault.domain.errors import RequestIdReusedError
 from vault.domain.protocols import Clock
 from vault.domain.types import Caller
@@ -33,13 +35,31 @@ class Replays:
         self._clock = clock
 
     def look_up(
-        self, connection: Connection, caller: Caller, fingerprints: Mapping[str, bytes]
+        self,
+        connection: Connection,
+        caller: Caller,
+        lookup: LookupKeys,
+        fingerprints: Mapping[str, Collection[bytes]],
+        *,
+        claim: bool = True,
     ) -> dict[str, Replay | RequestIdReusedError]:
-        """What is kept for request ids, by id; an error where the content was another."""
+        """What is kept for request ids, by id; an error where the content was another. `fingerprints` are
+        those of each request's content, by `lookup`.
+
+        In a change this comes first, and waits for others with these ids: their answer is what counts, not
+        what the customer looks like after them. Without `claim` it only looks.
+
+        Raises:
+            StaleLookupError: the content may be the same under a lookup key that is not in `lookup`.
+        """
+        if claim:
+            self._requests.claim(connection, caller.tenant, caller.id, fingerprints.keys())
         found = self._requests.get_many(connection, caller.tenant, caller.id, list(fingerprints))
+        if any(stored.fingerprint not in fingerprints[each] for each, stored in found.items()):
+            require_current(connection, lookup)
         return {
             request_id: Replay(stored.record_id, orjson.loads(stored.answer))
-            if stored.fingerprint == fingerprints[request_id]
+            if stored.fingerprint in fingerprints[request_id]
             else RequestIdReusedError("request_id: was used before with other content; take a new one")
             for request_id, stored in found.items()
         }
@@ -60,7 +80,7 @@ class Replays:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One answer to keep; `answer` is JSON without values."""
+    """One answer to keep; `fingerprint` is by the newest lookup key, `answer` is JSON without values."""
 
     request_id: str
     record_id: str

@@ -15,8 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from vault.audit.append import EncodedRecord
-from vault.audit.outside import outbox_event
-from vault.audit.record import Record, encode
+from vault.audit.record import Record
 from vault.consent.ledger import Ledger
 from vault.consent.overview import InForce
 from vault.consents import (
@@ -30,6 +29,7 @@ from vault.consents import (
     outside_document,
 )
 from vault.crypto.encoding import lp
+from vault.crypto.lookup_keys import LookupKeys
 from vault.domain.checks import FieldChecks
 from vault.domain.errors import (
     InvalidArgumentError,
@@ -50,7 +50,7 @@ from vault.enrolment import Enrolment
 from vault.permission import authorise
 from vault.policy.bundle import Bundle
 from vault.policy.live import LivePolicy
-from vault.recording import RecordedAt, Recorder
+from vault.recording import Committed, RecordedAt, Recorder
 from vault.replay import Kept, Replay, Replays
 from vault.showing import effective_now
 from vault.store.subjects import SubjectRepository
@@ -96,7 +96,6 @@ class RightsPipeline:
         enrolment: Enrolment,
         policy: LivePolicy,
         recorder: Recorder,
-        origin: str,
         clock: Clock,
     ) -> None:
         self._subjects = subjects
@@ -106,7 +105,6 @@ class RightsPipeline:
         self._enrolment = enrolment
         self._policy = policy
         self._recorder = recorder
-        self._origin = origin
         self._clock = clock
 
     def record_consent(self, caller: Caller, write: ConsentWrite) -> ConsentOutcome:
@@ -213,20 +211,24 @@ class RightsPipeline:
             )
 
     def _commit(self, change: _Change, bundle: Bundle) -> ConsentOutcome:
-        lookup = self._enrolment.lookup(change.caller.tenant)
-        mac = lookup.mac(change.customer_number)
-        fingerprint = lookup.fingerprint(lp(*(part.encode() for part in change.content)))
+        content = lp(*(part.encode() for part in change.content))
 
-        def work(connection: Connection) -> tuple[ConsentOutcome, list[EncodedRecord]]:  # 3
-            asked = {change.request_id: fingerprint}
-            earlier = self._replays.look_up(connection, change.caller, asked).get(change.request_id)
-            if isinstance(earlier, Replay):
-                return self._again(connection, change, bundle, mac, earlier)
-            if earlier is not None:
-                raise earlier
-            return self._apply(connection, change, bundle, mac, fingerprint)
+        def attempt(lookup: LookupKeys) -> Committed[ConsentOutcome]:
+            fingerprints = lookup.fingerprints(content)
 
-        committed = self._recorder.commit(work)
+            def work(connection: Connection) -> tuple[ConsentOutcome, list[EncodedRecord]]:  # 3
+                asked = {change.request_id: fingerprints}
+                kept = self._replays.look_up(connection, change.caller, lookup, asked)
+                earlier = kept.get(change.request_id)
+                if isinstance(earlier, Replay):
+                    return self._again(connection, change, bundle, lookup, earlier)
+                if earlier is not None:
+                    raise earlier
+                return self._apply(connection, change, bundle, lookup, fingerprints[0])
+
+            return self._recorder.commit(work)
+
+        committed = self._enrolment.with_lookup(change.caller.tenant, attempt)
         outcome = committed.value
         if outcome.replayed:
             return outcome
@@ -234,10 +236,15 @@ class RightsPipeline:
         return replace(outcome, token=replace(outcome.token, recorded=placed))  # 4
 
     def _apply(
-        self, connection: Connection, change: _Change, bundle: Bundle, mac: bytes, fingerprint: bytes
+        self,
+        connection: Connection,
+        change: _Change,
+        bundle: Bundle,
+        lookup: LookupKeys,
+        fingerprint: bytes,
     ) -> tuple[ConsentOutcome, list[EncodedRecord]]:
         caller = change.caller
-        subject = self._lock(connection, change, mac)
+        subject = self._lock(connection, change, lookup)
         applied = change.apply(connection, subject, bundle)
         record = self._record(change, bundle, subject, consents=(applied.event_id,))
         answer = {"event": applied.event_id, "seq": applied.seq}
@@ -245,22 +252,22 @@ class RightsPipeline:
         if applied.outside is not None:
             self._send_outside(connection, caller.tenant, subject, applied.outside)
         token = Token(applied.event_id, applied.seq, RecordedAt(record.id, 0))
-        return ConsentOutcome(token, applied.effective), [EncodedRecord(record.id, encode(record))]
+        return ConsentOutcome(token, applied.effective), [EncodedRecord.of(record)]
 
     def _again(
-        self, connection: Connection, change: _Change, bundle: Bundle, mac: bytes, replay: Replay
+        self, connection: Connection, change: _Change, bundle: Bundle, lookup: LookupKeys, replay: Replay
     ) -> tuple[ConsentOutcome, list[EncodedRecord]]:
         """Answer a repeated request: its event as then, what is in force as now; on record as a repeat."""
         tenant = change.caller.tenant
-        recorded = RecordedAt(replay.record_id, self._recorder.position(connection, replay.record_id))
+        recorded = RecordedAt(replay.record_id, self._recorder.position(connection, tenant, replay.record_id))
         token = Token(str(replay.answer["event"]), int(replay.answer["seq"]), recorded)
-        subject = self._subjects.find(connection, tenant, [mac]).get(mac)
+        subject = self._enrolment.find(connection, lookup, change.customer_number)
         effective: tuple[InForce, ...] = ()
         if subject is not None and change.purpose:
             entries = self._consents.state(connection, tenant, subject.id)
             effective = effective_now(bundle, subject, entries, change.purpose, self._clock.now())
         record = self._record(change, bundle, subject, detail={"replay_of": replay.record_id})
-        return ConsentOutcome(token, effective, replayed=True), [EncodedRecord(record.id, encode(record))]
+        return ConsentOutcome(token, effective, replayed=True), [EncodedRecord.of(record)]
 
     def _record(self, change: _Change, bundle: Bundle, subject: Subject | None, **fields: Any) -> Record:
         return self._recorder.draft(
@@ -273,14 +280,14 @@ class RightsPipeline:
             **fields,
         )
 
-    def _lock(self, connection: Connection, change: _Change, mac: bytes) -> Subject:
+    def _lock(self, connection: Connection, change: _Change, lookup: LookupKeys) -> Subject:
         tenant = change.caller.tenant
-        found = self._subjects.find(connection, tenant, [mac]).get(mac)
+        found = self._enrolment.find(connection, lookup, change.customer_number)
         if found is None:
             if change.enrol_in is None:
                 raise NotFoundError("customer_number: no such customer")
-            enrolled = self._enrolment.draft(tenant, change.customer_number, change.enrol_in)
-            self._enrolment.insert(connection, tenant, [enrolled])
+            enrolled = self._enrolment.draft(lookup, change.customer_number, change.enrol_in)
+            self._enrolment.insert(connection, lookup, [enrolled])
             return enrolled.subject
         locked = self._consents.lock_subject(connection, tenant, found.id)
         if locked is None:
@@ -291,14 +298,8 @@ class RightsPipeline:
         self, connection: Connection, tenant: str, subject: Subject, document: Mapping[str, Any]
     ) -> None:
         """Tell the outside store what a restored backup must not forget (consent.md, "Outside store")."""
-        outbox_event(
-            connection,
-            self._recorder.log,
-            self._origin,
-            self._recorder.next_position(connection),
-            {**document, "tenant": tenant, "subject": subject.id.hex()},
-            self._clock.now(),
-        )
+        named = {**document, "tenant": tenant, "subject": subject.id.hex()}
+        self._recorder.send_outside(connection, tenant, named)
 
 
 def _check(change: _Change) -> None:

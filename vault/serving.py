@@ -1,12 +1,10 @@
 """Running the service: from settings to serving ports, and back down in order."""
 
 import asyncio
-import json
-import os
-import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -14,14 +12,15 @@ from vault.assembly import (
     TLS_FOLDER,
     Pipelines,
     Rooms,
+    Use,
     authority,
     build_pipelines,
     jwt_issuers,
-    log_signer,
+    log_signers,
+    open_logs,
     open_rooms,
 )
-from vault.audit.checkpoint import vkey
-from vault.audit.startup import check_outside, open_log
+from vault.bundles import keep_bundle
 from vault.config import Settings
 from vault.domain.errors import ConfigurationError
 from vault.housekeeping import keep_house
@@ -29,24 +28,20 @@ from vault.identity.certificates import CertificateAuthenticator
 from vault.identity.jwt import JwtAuthenticator
 from vault.identity.pairs import require_certificates, require_pair
 from vault.policy.problems import PolicyError
-from vault.reloading import PolicyReloader, keep_bundle
+from vault.reloading import PolicyReloader
 from vault.server.audit import AuditServicer
 from vault.server.blocking import BlockingWorker
-from vault.server.consent import ConsentServicer, RightsServicer
+from vault.server.consent import ConsentServicer
 from vault.server.data import DataServicer
 from vault.server.edge import Edge
 from vault.server.health import HealthMonitor, Probe
-from vault.server.lifecycle import (
-    Addresses,
-    GrpcServers,
-    Listen,
-    Registration,
-    Signals,
-    TlsMaterial,
-)
+from vault.server.keys import KeyServicer
+from vault.server.lifecycle import GrpcServers, Listen, Registration, Signals, TlsMaterial
 from vault.server.metrics import Meter
 from vault.server.policy import PolicyServicer
+from vault.server.ready import Addresses, write_ready_file
 from vault.server.reflection import reflection_of
+from vault.server.rights import RightsServicer
 from vault.server.worker import DisclosureWorker
 from vault.v1 import (
     audit_service_pb2,
@@ -55,6 +50,8 @@ from vault.v1 import (
     consent_service_pb2_grpc,
     data_service_pb2,
     data_service_pb2_grpc,
+    key_service_pb2,
+    key_service_pb2_grpc,
     policy_service_pb2,
     policy_service_pb2_grpc,
     rights_service_pb2,
@@ -64,62 +61,126 @@ from vault.v1 import (
 log = structlog.get_logger("datavault.serving")
 
 
+class Post(Protocol):
+    """Who leads a process that serves: the operator by signals, or a supervisor (workers/duty.py)."""
+
+    shared: bool
+    """Whether other processes listen on the same ports."""
+
+    def attend(self, reloader: PolicyReloader, meter: Meter) -> None:
+        """From here on signals are answered. In the running loop."""
+
+    async def serving(self, addresses: Addresses, metrics: str, bundle: str, services: Sequence[str]) -> None:
+        """It listens there, with the bundle of this hash."""
+
+    def report(self, problem: str) -> None:
+        """Its health was looked at: what is wrong, '' while it serves."""
+
+    async def stopped(self) -> None:
+        """Return once it is asked to stop."""
+
+
 def serve(settings: Settings, ready_file: Path | None = None) -> None:
-    """Run the service until SIGTERM or SIGINT.
+    """Run the service in this process until SIGTERM or SIGINT.
 
     Raises:
         ConfigurationError, StartRefusedError, StoreUnavailableError, KeysUnavailableError: it did not start.
     """
-    with open_rooms(settings, exclusive=True) as rooms:
-        signer = log_signer(rooms)
-        opened = open_log(rooms.database, settings.origin)
-        with rooms.database.read() as connection:
-            check_outside(connection, opened, rooms.outside, vkey(opened.origin, signer.public_key()))
-        pipelines = build_pipelines(rooms, opened, signer)
-        keep_bundle(rooms, rooms.policy.current.bundle)
+    _run(settings, Use.SERVE, "", _Alone(ready_file))
+
+
+def serve_as_worker(settings: Settings, bundle: str, post: Post) -> None:
+    """Run the service in this process as one of several workers; `bundle` is the hash in force, '' for the
+    first one.
+
+    Raises: as `serve`.
+    """
+    _run(settings, Use.WORKER if bundle else Use.FIRST_WORKER, bundle, post)
+
+
+class _Alone:
+    """The operator leads: SIGHUP, SIGTERM, and a file that says when it serves."""
+
+    shared = False
+
+    def __init__(self, ready_file: Path | None) -> None:
+        self._ready_file = ready_file
+        self._signals: Signals
+
+    def attend(self, reloader: PolicyReloader, meter: Meter) -> None:
+        self._signals = Signals(reloader.reload)
+
+    async def serving(self, addresses: Addresses, metrics: str, bundle: str, services: Sequence[str]) -> None:
+        if self._ready_file is not None:
+            write_ready_file(self._ready_file, addresses, metrics)
+
+    def report(self, problem: str) -> None:
+        """The health port says it."""
+
+    async def stopped(self) -> None:
+        await self._signals.stopped()
+
+
+def _run(settings: Settings, use: Use, bundle: str, post: Post) -> None:
+    with open_rooms(settings, use, bundle) as rooms:
+        signers = log_signers(rooms)
+        pipelines = build_pipelines(rooms, open_logs(rooms, signers), signers)
+        keep_bundle(rooms.database, rooms.policy.current.bundle, rooms.clock.now())
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(rooms, pipelines, ready_file))
+            runner.run(_serve(rooms, pipelines, post))
 
 
-async def _serve(rooms: Rooms, pipelines: Pipelines, ready_file: Path | None) -> None:
+async def _serve(rooms: Rooms, pipelines: Pipelines, post: Post) -> None:
     meter = Meter()
     worker = DisclosureWorker(pipelines.disclosure, pipelines.keyring, rooms.clock)
     # a withdrawal needs no key: it must not wait behind writes that wait for the KMS
     changes, consents = BlockingWorker("changes"), BlockingWorker("consents")
+    # nor behind an erasure, which may rewrite the whole database
+    erasures = BlockingWorker("erasures")
     queries = BlockingWorker("queries", threads=2)
+    # one thread: jobs that last for hours take their steps in turn, beside the traffic
+    keys = BlockingWorker("keys")
     edge = Edge(
         CertificateAuthenticator(lambda: rooms.policy.current.bundle, rooms.clock), _jwt(rooms), meter
     )
-    registrations = _registrations(rooms, pipelines, edge, worker, changes, consents, queries)
+    registrations = _registrations(rooms, pipelines, edge, worker, changes, consents, erasures, queries, keys)
+    services = [registration.service for registration in registrations]
     monitor = HealthMonitor(
-        [registration.service for registration in registrations],
+        services,
         worker,
-        [changes, consents],
-        [Probe("audit log", pipelines.recorder.problem), Probe("policy", lambda: _policy_problem(rooms))],
+        [changes, consents, erasures],
+        [
+            Probe("database", rooms.database.problem),
+            Probe("audit log", pipelines.recorder.problem),
+            Probe("policy", lambda: _policy_problem(rooms)),
+        ],
         partial(_gauges, pipelines),
         meter,
+        post.report,
     )
     settings = rooms.settings
     if settings.reflection:
-        registrations.append(reflection_of(edge, [registration.service for registration in registrations]))
+        registrations.append(reflection_of(edge, services))
     servers = GrpcServers(
         registrations,
         monitor,
         tls_material(rooms),
-        Listen(settings.listen, settings.listen_jwt, settings.listen_health),
+        Listen(settings.listen, settings.listen_jwt, settings.listen_health, post.shared),
     )
-    signals = Signals(PolicyReloader(rooms, pipelines.tenant_keys).reload)
+    post.attend(PolicyReloader(rooms, pipelines), meter)
     worker.start(asyncio.get_running_loop())
     pipelines.integrator.start()
-    background = [asyncio.ensure_future(keep_house(changes.run, rooms.database, rooms.clock))]
+    # not on the thread of the changes: it may have to wait for the KMS
+    refresh = partial(queries.run, pipelines.tenant_keys.refresh_all)
+    sweep = partial(pipelines.sweep.sweep, erasures.run)
+    background = [asyncio.ensure_future(keep_house(changes.run, rooms.database, rooms.clock, refresh, sweep))]
     try:
         addresses = await servers.start()
         metrics = _serve_metrics(meter, settings.metrics)
         background.append(asyncio.ensure_future(monitor.run()))
         log.info("started", main=addresses.main, jwt=addresses.jwt, keys=rooms.provider.name)
-        if ready_file is not None:
-            write_ready_file(ready_file, addresses, metrics)
-        await signals.stopped()
+        await post.serving(addresses, metrics, rooms.policy.current.bundle.hash, services)
+        await post.stopped()
         log.info("stopping")
     finally:
         for task in background:
@@ -130,7 +191,9 @@ async def _serve(rooms: Rooms, pipelines: Pipelines, ready_file: Path | None) ->
         await worker.stop()
         await changes.stop()
         await consents.stop()
+        await erasures.stop()
         await queries.stop()
+        await keys.stop()
         await asyncio.to_thread(pipelines.integrator.stop)
         await servers.stop_health()
         log.info("stopped")
@@ -143,7 +206,9 @@ def _registrations(
     worker: DisclosureWorker,
     changes: BlockingWorker,
     consents: BlockingWorker,
+    erasures: BlockingWorker,
     queries: BlockingWorker,
+    keys: BlockingWorker,
 ) -> list[Registration]:
     operations = pipelines.operations
     return [
@@ -159,7 +224,15 @@ def _registrations(
         ),
         Registration(
             rights_service_pb2.DESCRIPTOR.services_by_name["RightsService"].full_name,
-            RightsServicer(edge, pipelines.rights, consents),
+            RightsServicer(
+                edge,
+                pipelines.rights,
+                pipelines.erasure,
+                pipelines.retention,
+                pipelines.evidence,
+                consents,
+                erasures,
+            ),
             rights_service_pb2_grpc.add_RightsServiceServicer_to_server,
         ),
         Registration(
@@ -171,6 +244,11 @@ def _registrations(
             audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
             AuditServicer(edge, operations, queries),
             audit_service_pb2_grpc.add_AuditServiceServicer_to_server,
+        ),
+        Registration(
+            key_service_pb2.DESCRIPTOR.services_by_name["KeyService"].full_name,
+            KeyServicer(edge, pipelines.keys, keys),
+            key_service_pb2_grpc.add_KeyServiceServicer_to_server,
         ),
     ]
 
@@ -234,20 +312,6 @@ def _serve_metrics(meter: Meter, address: str) -> str:
         return ""
     host, _, port = address.rpartition(":")
     return f"{host}:{meter.serve(host, int(port))}"
-
-
-def write_ready_file(path: Path, addresses: Addresses, metrics: str) -> None:
-    """Write the addresses as JSON, whole or not at all."""
-    document = {
-        "main": addresses.main,
-        "jwt": addresses.jwt,
-        "health": addresses.health,
-        "metrics": metrics,
-    }
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(document, file)
-    Path(temporary).replace(path)
 
 
 def _loop_factory() -> Any:

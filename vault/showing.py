@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from vault.consent.events import leaves_below
 from vault.consent.overview import InForce, in_force
 from vault.consents import ConsentOverview, EventPage
+from vault.crypto.lookup_keys import LookupKeys
 from vault.domain.checks import FieldChecks
 from vault.domain.errors import InvalidArgumentError, NotFoundError, NotPermittedError, Violation
 from vault.domain.protocols import Clock, ConsentRepository, Transactions
@@ -21,7 +22,6 @@ from vault.permission import authorise
 from vault.policy.bundle import Bundle
 from vault.policy.live import LivePolicy, Loaded
 from vault.recording import RecordedAt, Recorder
-from vault.store.subjects import SubjectRepository
 
 T = TypeVar("T")
 _NOWHERE: Final = RecordedAt("", 0)
@@ -33,7 +33,6 @@ class ConsentViews:
     def __init__(
         self,
         transactions: Transactions,
-        subjects: SubjectRepository,
         consents: ConsentRepository,
         enrolment: Enrolment,
         policy: LivePolicy,
@@ -41,7 +40,6 @@ class ConsentViews:
         clock: Clock,
     ) -> None:
         self._transactions = transactions
-        self._subjects = subjects
         self._consents = consents
         self._enrolment = enrolment
         self._policy = policy
@@ -102,12 +100,15 @@ class ConsentViews:
             checks = FieldChecks(problems)
             checks.customer_number(customer_number)
             checks.raise_if_any()
-            mac = self._enrolment.lookup(caller.tenant).mac(customer_number)
-            with self._transactions.read() as connection:
-                subject = self._subjects.find(connection, caller.tenant, [mac]).get(mac)
-                if subject is None:
-                    raise NotFoundError("customer_number: no such customer")
-                value = work(connection, subject, loaded)
+
+            def look(lookup: LookupKeys) -> tuple[Subject, T]:
+                with self._transactions.read() as connection:
+                    subject = self._enrolment.find(connection, lookup, customer_number)
+                    if subject is None:
+                        raise NotFoundError("customer_number: no such customer")
+                    return subject, work(connection, subject, loaded)
+
+            subject, value = self._enrolment.with_lookup(caller.tenant, look)
         except (NotPermittedError, InvalidArgumentError, NotFoundError) as error:
             self._recorder.refuse(record, error)
         return value, self._recorder.record(replace(record, subject=subject.audit_pseudonym))

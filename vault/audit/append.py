@@ -1,12 +1,14 @@
 """Append: gives records their places in the log, in the transaction of the caller (audit.md, "Durable
 before release")."""
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, NamedTuple, Self
 
 from sqlalchemy import Connection
 
 from vault.audit.merkle import leaf_hash
+from vault.audit.record import Record, encode
 from vault.audit.sql import POSTGRESQL, driver_errors, execute, execute_many, fetch
 from vault.domain.errors import AuditUnavailableError
 
@@ -25,6 +27,8 @@ WITH head AS (
   RETURNING "index"
 ) SELECT min("index"), count(*) FROM added
 """
+_REOPEN: Final = "UPDATE log SET state = 'active' WHERE log = ? AND state = 'closed'"
+_CLOSE: Final = "UPDATE log SET state = 'closed' WHERE log = ?"
 _TOUCH: Final = "UPDATE log SET size = size WHERE log = ? AND state <> 'closed'"
 _SHIFT: Final = "UPDATE log SET size = size + ? WHERE log = ? AND state <> 'closed'"
 _HEAD: Final = "SELECT size FROM log WHERE log = ?"
@@ -33,10 +37,34 @@ _FIND_IDS_PER_STATEMENT: Final = 500
 
 
 class EncodedRecord(NamedTuple):
-    """A record's id (UUIDv7) and its exact bytes (`record.encode`)."""
+    """A record's id (UUIDv7), its exact bytes (`record.encode`), and the tenant, which decides on its log."""
 
     id: str
     entry: bytes
+    tenant: str
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        """
+        Raises:
+            RecordTooLargeError: as `record.encode`.
+        """
+        return cls(record.id, encode(record), record.tenant)
+
+
+@contextmanager
+def reopened(connection: Connection, log: int) -> Iterator[None]:
+    """Let a closed log take records in this transaction, and close it again.
+
+    Raises:
+        AuditUnavailableError: the database refused.
+    """
+    with driver_errors(connection):
+        closed = execute(connection, _REOPEN, (log,))
+    yield
+    if closed:
+        with driver_errors(connection):
+            execute(connection, _CLOSE, (log,))
 
 
 class Appender:
@@ -139,7 +167,7 @@ class Appender:
             "entries": [record.entry for record in records],
             "leaves": [leaf_hash(record.entry) for record in records],
         }
-        ((first, count),) = fetch(connection, _APPEND_POSTGRESQL, parameters)
+        ((first, count),) = fetch(connection, _APPEND_POSTGRESQL, parameters, prepare=True)
         if count != len(records):
             raise AuditUnavailableError("the audit log is closed")
         return int(first)

@@ -109,18 +109,21 @@ def checkpoint_text(origin: str, size: int, root: bytes) -> str:
     return f"{origin}\n{size}\n{_encode64(root)}\n"
 
 
-def sign(origin: str, size: int, root: bytes, signer: Signer) -> str:
-    """The signed note.
+def sign(origin: str, size: int, root: bytes, *signers: Signer) -> str:
+    """The note, signed by each of `signers`, in this order.
 
     Raises:
-        KeysUnavailableError: the signer does not answer.
-        IntegrityError: what it gave is not a signature by its own public key.
+        KeysUnavailableError: a signer does not answer.
+        IntegrityError: what one gave is not a signature by its own public key.
     """
     text = checkpoint_text(origin, size, root)
-    signature = signer.sign(text.encode())
-    public_key = signer.public_key()
-    note = f"{text}\n{_DASH}{origin} {_encode64(key_id(origin, public_key) + signature)}\n"
-    parse_and_verify(note, vkey(origin, public_key))
+    note, keys = f"{text}\n", []
+    for signer in signers:
+        signature, public_key = signer.sign(text.encode()), signer.public_key()
+        note += f"{_DASH}{origin} {_encode64(key_id(origin, public_key) + signature)}\n"
+        keys.append(vkey(origin, public_key))
+    if signed_by(note, *keys)[1] != frozenset(keys):
+        raise IntegrityError("the checkpoint is not signed by all its keys")
     return note
 
 
@@ -132,6 +135,14 @@ def parse_and_verify(note: str, *vkeys: str) -> Checkpoint:
         IntegrityError: not a note, or a signature that claims to be by a known key is wrong.
         ConfigurationError: a vkey is not one.
     """
+    return signed_by(note, *vkeys)[0]
+
+
+def signed_by(note: str, *vkeys: str) -> tuple[Checkpoint, frozenset[str]]:
+    """The checkpoint of a note, and which of the known keys signed it: one or more.
+
+    Raises: as `parse_and_verify`.
+    """
     text, separator, signatures = note.rpartition("\n\n")
     if not separator or len(note) > _NOTE_CHARACTERS or _CONTROL.search(note):
         raise IntegrityError("the checkpoint is not a signed note")
@@ -140,9 +151,10 @@ def parse_and_verify(note: str, *vkeys: str) -> Checkpoint:
     known = {(key.name, key.key_id): key for key in map(parse_vkey, vkeys) if key.name == checkpoint.origin}
     message = _utf8(text)
     verified = [_verify_line(line, message, known) for line in _signature_lines(signatures)]
-    if not any(verified):
+    signed = frozenset(vkey(key.name, key.public_key) for key in verified if key is not None)
+    if not signed:
         raise UnknownSignerError(checkpoint.origin)
-    return checkpoint
+    return checkpoint, signed
 
 
 def decode64(text: str) -> bytes | None:
@@ -179,8 +191,10 @@ def _signature_lines(signatures: str) -> list[str]:
     return lines
 
 
-def _verify_line(line: str, message: bytes, known: dict[tuple[str, bytes], VerifierKey]) -> bool:
-    """Whether a known key signed; False for unknown keys, whose signatures must be ignored."""
+def _verify_line(
+    line: str, message: bytes, known: dict[tuple[str, bytes], VerifierKey]
+) -> VerifierKey | None:
+    """The known key that signed; None for unknown keys, whose signatures must be ignored."""
     name, space, encoded = line.removeprefix(_DASH).partition(" ")
     try:
         decoded = base64.b64decode(encoded.encode("ascii"), validate=True)
@@ -190,14 +204,14 @@ def _verify_line(line: str, message: bytes, known: dict[tuple[str, bytes], Verif
         raise IntegrityError("the checkpoint's signature lines are not well formed")
     key = known.get((name, decoded[:_KEY_ID_BYTES]))
     if key is None:
-        return False
+        return None
     if decode64(encoded) is None or len(decoded) != _KEY_ID_BYTES + _SIGNATURE_BYTES:
         raise IntegrityError("the checkpoint's signature is not well formed")
     try:
         Ed25519PublicKey.from_public_bytes(key.public_key).verify(decoded[_KEY_ID_BYTES:], message)
     except InvalidSignature:
         raise IntegrityError("the checkpoint's signature is wrong") from None
-    return True
+    return key
 
 
 def _encode64(data: bytes) -> str:

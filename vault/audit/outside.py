@@ -1,25 +1,21 @@
 """The outside store: what must survive the loss of the database (consent.md, "Outside store").
 
-One file per entry, put if absent: `<origin>/checkpoints/<20-digit size>` and
-`<origin>/events/<20-digit log position>.json`.
+One file or object per entry, put if absent: `<origin>/checkpoints/<20-digit size>` and
+`<origin>/events/<20-digit log position>.json`. The stores are outside_folder.py and outside_objects.py.
 """
 
-import contextlib
-import os
 import re
-import tempfile
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection
 
 from vault.audit.sql import driver_errors, execute
 from vault.domain.canonical import canonical_json
-from vault.domain.errors import IntegrityError, InvalidArgumentError, StoreUnavailableError
-from vault.domain.files import sync_folder
+from vault.domain.errors import IntegrityError, InvalidArgumentError
 
 CHECKPOINT: Final = "checkpoint"
 EVENT: Final = "event"
+ANOTHER_ENTRY: Final = "the outside store holds another entry at this place"
 _NAME: Final = re.compile(r"([0-9]{20})(?:\.json)?")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
 _PRUNE: Final = (
@@ -49,78 +45,6 @@ class OutsideStore(Protocol):
         """The path with the highest number in a folder."""
 
 
-class FolderStore:
-    """An outside store in a folder, best on another disk or a network share."""
-
-    def __init__(self, folder: str | Path) -> None:
-        self._folder: Final = Path(folder)
-
-    def put(self, path: str, content: bytes) -> None:
-        target = self._target(path)
-        try:
-            if not target.exists():
-                self._write(target, content)
-            same = target.read_bytes() == content
-        except OSError:
-            raise StoreUnavailableError("the outside store cannot be written") from None
-        if not same:
-            raise IntegrityError("the outside store holds another entry at this place")
-
-    def get(self, path: str) -> bytes | None:
-        try:
-            return self._target(path).read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError:
-            raise StoreUnavailableError("the outside store cannot be read") from None
-
-    def entries(self, folder: str, first: int = 0) -> list[str]:
-        names = [name for name in self._names(folder) if entry_number(name) >= first]
-        return [f"{folder}/{name}" for name in sorted(names)]
-
-    def last(self, folder: str) -> str | None:
-        name = max(self._names(folder), default=None)
-        return None if name is None else f"{folder}/{name}"
-
-    def _names(self, folder: str) -> list[str]:
-        try:
-            return [name for name in os.listdir(self._target(folder)) if _NAME.fullmatch(name)]
-        except FileNotFoundError:
-            return []
-        except OSError:
-            raise StoreUnavailableError("the outside store cannot be read") from None
-
-    def _target(self, path: str) -> Path:
-        segments = path.split("/")
-        if not all(map(_SEGMENT.fullmatch, segments)):
-            raise InvalidArgumentError.of("path", "must be segments of letters, digits and . _ ~ -")
-        return self._folder.joinpath(*segments)
-
-    def _write(self, target: Path, content: bytes) -> None:
-        """Write whole and durable under another name, then link: a half-written entry is never seen."""
-        self._make_folder(target.parent)
-        handle, temporary = tempfile.mkstemp(prefix=".", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            # another writer may have been first: `put` compares what it left
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, target)
-        finally:
-            os.unlink(temporary)
-        sync_folder(target.parent)
-
-    def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
-            return
-        if folder != self._folder:
-            self._make_folder(folder.parent)
-        folder.mkdir(parents=folder == self._folder, exist_ok=True)
-        sync_folder(folder.parent)
-
-
 def checkpoints_folder(origin: str) -> str:
     """Where the checkpoints of a log stand."""
     return f"{origin}/checkpoints"
@@ -129,6 +53,23 @@ def checkpoints_folder(origin: str) -> str:
 def events_folder(origin: str) -> str:
     """Where the tombstones and negative consent events of a log stand."""
     return f"{origin}/events"
+
+
+def path_segments(path: str) -> list[str]:
+    """The names that a path consists of; no path leads elsewhere, or to a hidden file.
+
+    Raises:
+        InvalidArgumentError: not a path of entries.
+    """
+    segments = path.split("/")
+    if not all(map(_SEGMENT.fullmatch, segments)):
+        raise InvalidArgumentError.of("path", "must be segments of letters, digits and . _ ~ -")
+    return segments
+
+
+def is_entry(name: str) -> bool:
+    """Whether a file of that name is an entry; what else stands in a folder is left alone."""
+    return _NAME.fullmatch(name) is not None
 
 
 def entry_number(path: str) -> int:

@@ -3,17 +3,20 @@
 The integrated part is found through `audit_index`; the tail that is not integrated yet is read directly, in
 the same snapshot, so a record is visible as soon as it is durable. Every record that is returned is parsed
 and held against the filter again: a changed index can hide a record, never show another tenant's.
+
+A tenant's records may be in two logs: the one of all tenants until it was parted, and then the tenant's own.
 """
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from vault.audit.logbook import LogPlace
 from vault.audit.record import Record, parse
 from vault.audit.sql import driver_errors, fetch
 from vault.domain.canonical import canonical_json
@@ -35,7 +38,9 @@ _SCANNED_RECORDS: Final = 20_000
 """Most records one page looks at: a filter that matches little answers short pages, not late ones."""
 _PAGE_BYTES: Final = 3 * 1024 * 1024
 """Entries of one page together; what a message adds to 1,000 of them stays below the rest of its 4 MiB."""
-_TOKEN_BYTES: Final = 16
+_FINGERPRINT_BYTES: Final = 8
+_PLACE_BYTES: Final = (4, 8)
+"""Of the log's id and of the position, in a token."""
 _CONDITIONS: Final = {
     "tenant": "i.tenant = ?",
     "since": "i.time >= ?",
@@ -72,10 +77,11 @@ class AuditQuery:
 
 @dataclass(frozen=True, slots=True)
 class IndexedRecord:
-    """A record and its 0-based place in the log."""
+    """A record, its 0-based place in its log, and the log's origin."""
 
     index: int
     record: Record
+    origin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +92,8 @@ class Page:
     next_page_token: str
 
 
-def query(connection: Connection, log: int, filter: AuditQuery) -> Page:
-    """One page of the records that match, in the order of the log.
+def query(connection: Connection, logs: Sequence[LogPlace], filter: AuditQuery) -> Page:
+    """One page of the records that match, in the order of `logs`, the oldest first, and of each.
 
     Pages that follow each other show each record once, whatever is appended meanwhile.
 
@@ -99,33 +105,51 @@ def query(connection: Connection, log: int, filter: AuditQuery) -> Page:
     """
     _check(filter)
     with driver_errors(connection):
-        heads = fetch(connection, _HEAD, (log,))
-        if not heads:
-            raise NotFoundError("there is no such audit log")
-        size, integrated = heads[0]
-        start = _parse_token(filter) if filter.page_token else (size if filter.newest_first else 0)
-        return _page(_candidates(connection, log, filter, start, size, integrated), filter)
+        return _page(_candidates(connection, logs, filter), filter)
 
 
-def _page(candidates: Iterator[tuple[int, bytes]], filter: AuditQuery) -> Page:
+def _page(candidates: Iterator[tuple[LogPlace, int, bytes]], filter: AuditQuery) -> Page:
     records: list[IndexedRecord] = []
     size = 0
-    for scanned, (index, entry) in enumerate(candidates):
+    for scanned, (place, index, entry) in enumerate(candidates):
         full = len(records) == filter.page_size or size + len(entry) > _PAGE_BYTES
         if full or scanned == _SCANNED_RECORDS:
             # newest first goes on below the token, oldest first at it
-            return Page(tuple(records), _token(filter, index + 1 if filter.newest_first else index))
+            next_index = index + 1 if filter.newest_first else index
+            return Page(tuple(records), _token(filter, place.log, next_index))
         record = _parse(index, entry)
         if _matches(record, filter):
-            records.append(IndexedRecord(index, record))
+            records.append(IndexedRecord(index, record, place.origin))
             size += len(entry)
     return Page(tuple(records), "")
 
 
 def _candidates(
-    connection: Connection, log: int, filter: AuditQuery, start: int, size: int, integrated: int
+    connection: Connection, logs: Sequence[LogPlace], filter: AuditQuery
+) -> Iterator[tuple[LogPlace, int, bytes]]:
+    """(log, index, entry) from the token on, in the order asked for."""
+    ordered = list(reversed(logs)) if filter.newest_first else list(logs)
+    start: int | None = None
+    if filter.page_token:
+        log, start = _parse_token(filter)
+        if log not in [place.log for place in logs]:
+            raise _foreign_token()
+        ordered = ordered[[place.log for place in ordered].index(log) :]
+    for place in ordered:
+        yield from ((place, *found) for found in _in_log(connection, place.log, filter, start))
+        start = None
+
+
+def _in_log(
+    connection: Connection, log: int, filter: AuditQuery, start: int | None
 ) -> Iterator[tuple[int, bytes]]:
-    """(index, entry) from `start` on, in the order asked for; those of the index already filtered by it."""
+    """(index, entry) of one log from `start` on; those of the index already filtered by it."""
+    heads = fetch(connection, _HEAD, (log,))
+    if not heads:
+        raise NotFoundError("there is no such audit log")
+    size, integrated = heads[0]
+    if start is None:
+        start = size if filter.newest_first else 0
     names = [name for name in _CONDITIONS if getattr(filter, name)]
     conditions = "".join(f" AND {_CONDITIONS[name]}" for name in names)
     order = "DESC" if filter.newest_first else "ASC"
@@ -197,22 +221,31 @@ def _fingerprint(filter: AuditQuery) -> bytes:
     paging = ("page_size", "page_token")
     document = {item.name: getattr(filter, item.name) for item in fields(filter) if item.name not in paging}
     try:
-        return sha256(canonical_json(document)).digest()[: _TOKEN_BYTES - 8]
+        return sha256(canonical_json(document)).digest()[:_FINGERPRINT_BYTES]
     except ValueError:
         raise InvalidArgumentError.of("filter", "must be Unicode text") from None
 
 
-def _token(filter: AuditQuery, position: int) -> str:
-    token = position.to_bytes(8, "big") + _fingerprint(filter)
+def _token(filter: AuditQuery, log: int, position: int) -> str:
+    numbers = zip((log, position), _PLACE_BYTES, strict=True)
+    token = b"".join(number.to_bytes(width, "big") for number, width in numbers) + _fingerprint(filter)
     return base64.urlsafe_b64encode(token).decode("ascii").rstrip("=")
 
 
-def _parse_token(filter: AuditQuery) -> int:
+def _parse_token(filter: AuditQuery) -> tuple[int, int]:
+    """The log, and the position in it."""
+    padding = "=" * (-len(filter.page_token) % 4)
     try:
-        token = base64.b64decode(filter.page_token.encode("ascii") + b"==", altchars=b"-_", validate=True)
+        token = base64.b64decode((filter.page_token + padding).encode("ascii"), altchars=b"-_", validate=True)
     except (UnicodeEncodeError, binascii.Error):
         token = b""
-    position = int.from_bytes(token[:8], "big")
-    if len(token) != _TOKEN_BYTES or token[8:] != _fingerprint(filter) or position >= 1 << 63:
-        raise InvalidArgumentError.of("page_token", "is not a token of this query")
-    return position
+    of_log, of_place = _PLACE_BYTES[0], sum(_PLACE_BYTES)
+    log, position = int.from_bytes(token[:of_log], "big"), int.from_bytes(token[of_log:of_place], "big")
+    whole = len(token) == of_place + _FINGERPRINT_BYTES and token[of_place:] == _fingerprint(filter)
+    if not whole or position >= 1 << 63:
+        raise _foreign_token()
+    return log, position
+
+
+def _foreign_token() -> InvalidArgumentError:
+    return InvalidArgumentError.of("page_token", "is not a token of this query")

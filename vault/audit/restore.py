@@ -2,30 +2,34 @@
 and negative consent events that must be applied again before anything is served (consent.md, "Outside
 store")."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from vault.audit.append import Appender, EncodedRecord
-from vault.audit.checkpoint import Checkpoint, check_origin, vkey
+from vault.audit.checkpoint import Checkpoint, check_origin, parse_vkey, vkey
+from vault.audit.key_chain import follow
+from vault.audit.log_keys import LogKey, first_key
 from vault.audit.origins import (
     OpenLog,
     base_origin,
     create_log,
     generation,
-    newest,
+    heads,
+    lock_creation,
     read_logs,
     successor_origins,
 )
 from vault.audit.outside import OutsideStore, checkpoints_folder, entry_number, events_folder
-from vault.audit.record import Record, encode, parse
+from vault.audit.record import Record, parse
 from vault.audit.sql import driver_errors, execute, fetch
 from vault.audit.startup import extends, last_checkpoint, outside_problem, read_checkpoint
 from vault.audit.tables import ACTIVE, ADOPTING, CLOSED
 from vault.domain.canonical import parse_json
 from vault.domain.errors import ConfigurationError, IntegrityError
-from vault.domain.protocols import Clock, Randomness, Transactions
+from vault.domain.protocols import Clock, LogSigners, Randomness, Transactions
 from vault.domain.system import uuid7
 from vault.domain.types import UNKNOWN_SUBJECT, Outcome
 
@@ -67,46 +71,85 @@ class Operator:
     identity: str
 
 
-def adopt_restore(
+def adopt_restores(
     transactions: Transactions,
-    origin: str,
+    families: Mapping[str, Operator],
     store: OutsideStore,
-    public_keys: tuple[bytes, ...],
+    signers: LogSigners,
     clock: Clock,
     randomness: Randomness,
-    operator: Operator,
-) -> Adoption:
-    """Close the restored log and open its successor, whose first entry names the lost checkpoint.
+    vkeys: Sequence[str] = (),
+) -> tuple[Adoption, ...]:
+    """Close each log that lost records and open its successor, whose first entry names the lost checkpoint,
+    and which the provider's newest key signs. Logs that lost nothing are left as they are.
 
-    The successor is in state `adopting`: it takes records, and `open_log` refuses to serve from it until
-    `finish_adoption`. Run again after a kill, it gives the same adoption.
+    A successor is in state `adopting`: it takes records, and `open_log` refuses to serve from it until
+    `finish_adoption`. All are opened in one transaction; run again after a kill, it gives the same adoptions.
 
     Args:
-        origin: as configured (without `/rN`).
-        public_keys: the log key's known versions, 32 bytes each.
+        families: origins without `/rN`, with who adopts each; in this order events are to be applied again.
+        vkeys: more keys of the lost logs: where they went on under another provider's key after the backup.
 
     Raises:
         ConfigurationError: there is nothing to adopt.
         IntegrityError: the outside store's last checkpoint is not signed by a known key.
-        AuditUnavailableError, StoreUnavailableError: database or store do not answer.
+        AuditUnavailableError, StoreUnavailableError, KeysUnavailableError: one of them does not answer.
     """
-    check_origin(origin)
+    public_keys = [key.raw for key in signers.versions()] + [parse_vkey(text).public_key for text in vkeys]
+    key = first_key(signers.providers[0], signers.newest())
+    checkpoints = _checkpoints(transactions, families, store, public_keys)
     with transactions.write() as connection, driver_errors(connection):
-        logs = read_logs(connection)
-        current = newest(logs, origin) if logs else create_log(connection, 1, origin, ACTIVE)
-        if current.state == ADOPTING:
-            return _resume(connection, current, store)
-        if not outside_problem(connection, current, store, _vkeys(current.origin, public_keys)):
-            raise ConfigurationError("there is nothing to adopt: the log extends its last outside checkpoint")
-        lost = last_checkpoint(store, current.origin, _vkeys(current.origin, public_keys))
-        restored_size = _common_size(connection, current, store, public_keys)
-        successor_origin = _next_origin(origin, logs or [current], store)
-        execute(connection, _SET_STATE, (CLOSED, current.log))
-        execute(connection, _FORGET, (clock.now(), current.log))
-        successor = create_log(connection, current.log + 1, successor_origin, ADOPTING)
-        record = _adoption_record(clock, randomness, operator, current.origin, lost, restored_size)
-        Appender(successor.log).append(connection, [EncodedRecord(record.id, encode(record))])
-        return _resume(connection, successor, store)
+        lock_creation(connection)
+        adopting = _Adopting(connection, store, checkpoints, key, public_keys, clock, randomness)
+        found = [adopting.adopt(origin, operator) for origin, operator in families.items()]
+        adopted = [each for each in found if each is not None]
+        if not adopted:
+            raise ConfigurationError(
+                "there is nothing to adopt: every log extends its last outside checkpoint"
+            )
+    # each event is a request to an object store, and no transaction may be idle for so long
+    return tuple(_adoption(log, record, store) for log, record in adopted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Adopting:
+    """Adopts logs in one transaction. `checkpoints` are those outside of each log that lost records."""
+
+    connection: Connection
+    store: OutsideStore
+    checkpoints: Mapping[str, list[str]]
+    key: LogKey
+    public_keys: Sequence[bytes]
+    clock: Clock
+    randomness: Randomness
+
+    def adopt(self, origin: str, operator: Operator) -> tuple[OpenLog, Record] | None:
+        """The log that a family's newest one is adopted by, and its first record; None where that one lost
+        nothing."""
+        check_origin(origin)
+        connection, store = self.connection, self.store
+        log = heads(read_logs(connection)).get(origin) or self._create(origin, ACTIVE)
+        if log.state == ADOPTING:
+            return log, _first_record(connection, log)
+        if log.origin not in self.checkpoints:
+            return None
+        known = _known_keys(connection, log, self.public_keys)
+        lost = last_checkpoint(store, log.origin, known)
+        restored_size = _common_size(connection, log, self.checkpoints[log.origin], store, known)
+        record = _adoption_record(self.clock, self.randomness, operator, log.origin, lost, restored_size)
+        return self._replace(log, _next_origin(origin, log, store), record), record
+
+    def _replace(self, log: OpenLog, origin: str, record: Record) -> OpenLog:
+        """Close a log, and open its successor with its first record."""
+        execute(self.connection, _SET_STATE, (CLOSED, log.log))
+        execute(self.connection, _FORGET, (self.clock.now(), log.log))
+        successor = self._create(origin, ADOPTING)
+        Appender(successor.log).append(self.connection, [EncodedRecord.of(record)])
+        return successor
+
+    def _create(self, origin: str, state: str) -> OpenLog:
+        logs = read_logs(self.connection)
+        return create_log(self.connection, logs, origin, state, self.key, self.clock.now())
 
 
 def finish_adoption(connection: Connection, log: int) -> None:
@@ -119,22 +162,39 @@ def finish_adoption(connection: Connection, log: int) -> None:
         execute(connection, _SET_STATE, (ACTIVE, log))
 
 
-def _next_origin(origin: str, logs: list[OpenLog], store: OutsideStore) -> str:
-    after = generation(logs[-1].origin) + 1
+def _next_origin(origin: str, current: OpenLog, store: OutsideStore) -> str:
+    after = generation(current.origin) + 1
     return f"{origin}/r{after + len(successor_origins(origin, store, after))}"
 
 
-def _vkeys(origin: str, public_keys: tuple[bytes, ...]) -> tuple[str, ...]:
-    return tuple(vkey(origin, key) for key in public_keys)
+def _checkpoints(
+    transactions: Transactions, families: Iterable[str], store: OutsideStore, public_keys: Sequence[bytes]
+) -> dict[str, list[str]]:
+    """Those of each newest log that lost records, by its origin. Looked up outside any transaction: there may
+    be a million."""
+    with transactions.read() as connection, driver_errors(connection):
+        known = heads(read_logs(connection))
+        logs = [known.get(origin) or OpenLog(0, origin, 0, 0, ACTIVE) for origin in families]
+        lost = [
+            log.origin
+            for log in logs
+            if log.state != ADOPTING
+            and outside_problem(connection, log, store, _known_keys(connection, log, public_keys))
+        ]
+    return {origin: store.entries(checkpoints_folder(origin)) for origin in lost}
+
+
+def _known_keys(connection: Connection, log: OpenLog, public_keys: Sequence[bytes]) -> tuple[str, ...]:
+    trusted = [vkey(log.origin, public_key) for public_key in public_keys]
+    return follow(connection, log.log, log.origin, trusted).vkeys
 
 
 def _common_size(
-    connection: Connection, log: OpenLog, store: OutsideStore, public_keys: tuple[bytes, ...]
+    connection: Connection, log: OpenLog, checkpoints: list[str], store: OutsideStore, vkeys: tuple[str, ...]
 ) -> int:
     """From which position on events were lost: the log's size where it is a prefix of what was outside, else
     the last outside checkpoint that it still extends."""
-    vkeys = _vkeys(log.origin, public_keys)
-    paths = [path for path in store.entries(checkpoints_folder(log.origin)) if entry_number(path) <= log.size]
+    paths = [path for path in checkpoints if entry_number(path) <= log.size]
     low, high = 0, len(paths)
     while low < high:
         middle = (low + high) // 2
@@ -176,11 +236,15 @@ def _adoption_record(
     )
 
 
-def _resume(connection: Connection, log: OpenLog, store: OutsideStore) -> Adoption:
-    """What the first entry of an adopting log says, with the events it makes necessary."""
+def _first_record(connection: Connection, log: OpenLog) -> Record:
     record = parse(bytes(fetch(connection, _FIRST_ENTRY, (log.log,))[0][0]))
     if record.action != ADOPT_ACTION:
         raise IntegrityError("the first entry of an adopted log must name the lost checkpoint")
+    return record
+
+
+def _adoption(log: OpenLog, record: Record, store: OutsideStore) -> Adoption:
+    """What the first record of an adopting log says, with the events it makes necessary."""
     lost_origin, restored_size = str(record.detail["lost_origin"]), int(record.detail["restored_size"])
     events = _events(store, lost_origin, restored_size)
     first, past = generation(lost_origin) + 1, generation(log.origin)

@@ -27,11 +27,15 @@ def driver_errors(connection: Connection) -> Iterator[None]:
         raise AuditUnavailableError("the audit log cannot be written or read") from None
 
 
-def fetch(connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> list[Any]:
-    """All rows, as tuples. Errors are the driver's: call it under `driver_errors`."""
+def fetch(
+    connection: Connection, sql: str, parameters: Sequence[Any] | dict[str, Any], **options: Any
+) -> list[Any]:
+    """All rows, as tuples. Errors are the driver's: call it under `driver_errors`. `options` are those of
+    the driver's `execute`."""
     cursor = connection.connection.driver_connection.cursor()  # type: ignore[union-attr]
     try:
-        rows: list[Any] = cursor.execute(_marked(connection.dialect.name, sql), parameters).fetchall()
+        marked = _marked(connection.dialect.name, sql)
+        rows: list[Any] = cursor.execute(marked, parameters, **options).fetchall()
     finally:
         cursor.close()
     return rows

@@ -52,6 +52,20 @@ log = Table(
 )
 """The head row. `size` counts appended records, `integrated` those whose hashes stand in `log_tile`."""
 
+log_key = Table(
+    "log_key",
+    metadata,
+    _log_column(),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("provider", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("public_key", LargeBinary(32), nullable=False),
+    Column("announced", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+"""The keys that sign the log's checkpoints, from number 1: the key provider's name and the version there, and
+the index of the record that announced it (-1 for the first). The highest number signs."""
+
 log_entry = Table(
     "log_entry",
     metadata,

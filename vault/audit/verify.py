@@ -5,20 +5,24 @@ record canonical, under its own id, and the query index equal to it (contents.py
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from vault.audit.checkpoint import Checkpoint, parse_and_verify
+from vault.audit.announcement import ACTION as ANNOUNCES_KEY
+from vault.audit.checkpoint import Checkpoint, signed_by
 from vault.audit.contents import Contents
-from vault.audit.indexing import INDEX_COLUMNS
+from vault.audit.indexing import INDEX_COLUMNS, IndexRow
+from vault.audit.key_chain import KeyChain, follow
 from vault.audit.merkle import HASH_BYTES, TILE_WIDTH, Tiles, root
+from vault.audit.report import Problem, VerifyReport
 from vault.audit.sql import driver_errors
 from vault.audit.sql import fetch_tolerantly as fetch
 from vault.audit.tree import TILE_BYTES, TreeBuilder, stored_tile, stored_tiles
 from vault.domain.errors import IntegrityError, NotFoundError
+
+__all__ = ["Problem", "VerifyReport", "verify"]
 
 Progress = Callable[[int, int], None]
 
@@ -44,41 +48,6 @@ _COUNTS: Final = {
 _BEYOND: Final = "SELECT count(*), min(size) FROM log_checkpoint WHERE log = ? AND (size > ? OR size <= 0)"
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is not as it was appended or signed.
-
-    `index` is that of the record concerned, or None where it concerns the log as a whole.
-    """
-
-    what: str
-    index: int | None = None
-    record_id: str = ""
-
-
-@dataclass(slots=True)
-class VerifyReport:
-    """What verification saw. `signed_size` records are covered by a verified checkpoint; those behind it
-    wait for the next one. `problems` are in the order they were met, at most 20."""
-
-    origin: str
-    size: int
-    first: int = 0
-    checkpoints: int = 0
-    signed_size: int = 0
-    root: bytes = b""
-    problems: list[Problem] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        return not self.problems
-
-    @property
-    def first_problem(self) -> Problem | None:
-        """The problem with the lowest index; those of the log as a whole come last."""
-        return min(self.problems, key=lambda p: (p.index is None, p.index or 0), default=None)
-
-
 def verify(
     connection: Connection,
     log: int,
@@ -90,7 +59,8 @@ def verify(
     """Verify a log, in one snapshot.
 
     Args:
-        vkeys: the log key's known versions; a checkpoint must be signed by one of them.
+        vkeys: trusted keys of the log. Its other keys follow from these by its announcements
+            (key_chain.py); a checkpoint must be signed by the keys whose turn it was.
         from_checkpoint: verified and kept earlier: what it covers is not read again, and the log must
             extend it.
         progress: called with (records verified, records in all).
@@ -105,7 +75,11 @@ def verify(
         heads = fetch(connection, _HEAD, (log,))
         if not heads:
             raise NotFoundError("there is no such audit log")
-        return _Verification(connection, log, vkeys, contents, *heads[0]).run(from_checkpoint, progress)
+        origin, size, integrated = heads[0]
+        recomputed_from = from_checkpoint.size if from_checkpoint else 0
+        chain = follow(connection, log, origin, vkeys, recomputed_from=recomputed_from)
+        verification = _Verification(connection, log, chain, contents, origin, size, integrated)
+        return verification.run(from_checkpoint, progress)
 
 
 class _Verification:
@@ -115,7 +89,7 @@ class _Verification:
         self,
         connection: Connection,
         log: int,
-        vkeys: tuple[str, ...],
+        chain: KeyChain,
         with_contents: bool,
         origin: str,
         size: int,
@@ -123,20 +97,25 @@ class _Verification:
     ) -> None:
         self.connection = connection
         self.log = log
-        self.vkeys = vkeys
+        self.chain = chain
         self.with_contents = with_contents
         self.integrated = integrated
         self.report = VerifyReport(origin, size)
         self.tree = TreeBuilder()
         self.contents = Contents()
+        self.previous = 0
+        """Size of the checkpoint before."""
 
     def run(self, start: Checkpoint | None, progress: Progress | None) -> VerifyReport:
         report = self.report
+        for fault in self.chain.faults:
+            self._bad(fault.what, fault.index)
         if start is None or self._start_from(start):
             while self.tree.size < report.size and self._chunk() and len(report.problems) < _PROBLEMS:
                 if progress is not None:
                     progress(self.tree.size, report.size)
             report.root = self.tree.root()
+        self._keys()
         self._totals()
         del report.problems[_PROBLEMS:]
         return report
@@ -160,7 +139,7 @@ class _Verification:
         except IntegrityError as error:
             self._bad(error.message)
             return False
-        report.first = report.signed_size = start.size
+        report.first = report.signed_size = self.previous = start.size
         return True
 
     def _chunk(self) -> bool:
@@ -204,9 +183,15 @@ class _Verification:
         indexed = {row[0]: row[1:] for row in fetch(self.connection, _INDEX, (self.log, base, edge))}
         check, integrated = self.contents.problem, self.integrated
         for index, record_id, entry, _ in rows:
-            what = check(record_id, entry, indexed.get(index), index < integrated)
+            row = indexed.get(index)
+            what = check(record_id, entry, row, index < integrated) or self._unheard_of(index, row)
             if what:
                 self._bad(what, index, record_id)
+
+    def _unheard_of(self, index: int, row: IndexRow | None) -> str | None:
+        if row is None or row[-2] != ANNOUNCES_KEY or index in self.chain.announced:
+            return None
+        return "the record announces a log key that is not the log's"
 
     # --- tree -------------------------------------------------------------------------------------------
 
@@ -246,10 +231,11 @@ class _Verification:
 
     def _checkpoint(self, row: Any, block: bytes) -> None:
         size, stored_root, note = row
+        previous, self.previous = self.previous, size
         expected = root(size, self._tiles_with(block))
         self.report.checkpoints += 1
         try:
-            checkpoint = parse_and_verify(note if isinstance(note, str) else "", *self.vkeys)
+            checkpoint, signed = signed_by(note if isinstance(note, str) else "", *self.chain.known)
         except IntegrityError as error:
             self._bad(f"checkpoint {size}: {error.message}", size - 1)
             return
@@ -259,6 +245,8 @@ class _Verification:
             self._bad(f"checkpoint {size}: the records up to here are not those that were signed", size - 1)
         elif stored_root != expected:
             self._bad(f"checkpoint {size}: its stored root is not the signed one", size - 1)
+        elif self.chain.missing(signed, previous, size):
+            self._bad(f"checkpoint {size}: it is not signed by the log key whose turn it was", size - 1)
         else:
             self.report.signed_size = size
 
@@ -266,6 +254,12 @@ class _Verification:
         """The rightmost tiles, as if `block`, which does not pass the end of its tile, were added."""
         changed = {level: hashes for (level, _), hashes in self.tree.copy().add([block]).items()}
         return lambda level, _: changed.get(level) or self.tree.partial(level)
+
+    def _keys(self) -> None:
+        chain = self.chain
+        untouched = not chain.first or chain.links or chain.faults
+        if not untouched and self.report.signed_size and chain.first not in chain.known:
+            self._bad("the log's stored key is not the one that signs")
 
     def _totals(self) -> None:
         report = self.report

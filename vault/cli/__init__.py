@@ -41,6 +41,11 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
         "Show the settings in force.",
         "datavault config",
     ),
+    "db": LazyCommand(
+        "vault.cli.db_backup:db",
+        "Raise the schema of the database, look at it, back it up, grant rights on it.",
+        "datavault db upgrade",
+    ),
     "demo": LazyCommand(
         "vault.cli.demo:demo",
         "Show the service at work, with customers that are made up.",
@@ -66,9 +71,14 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
         "Check that everything is in place, and say what to do.",
         "datavault doctor",
     ),
+    "health": LazyCommand(
+        "vault.cli.health:health",
+        "Ask whether the service serves.",
+        "datavault health 127.0.0.1:8081",
+    ),
     "keys": LazyCommand(
         "vault.cli.keys:keys",
-        "Look at the key provider and its keys.",
+        "Set up, look at, rotate and rewrap the keys of the key provider.",
         "datavault keys status",
     ),
     "policy": LazyCommand(
@@ -78,7 +88,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     ),
     "subject": LazyCommand(
         "vault.cli.subject:subject",
-        "Import, write and read customers' attributes.",
+        "Import, write, read and erase customers' attributes.",
         "datavault subject import customers.csv --map customers.yaml --dry-run",
     ),
 }

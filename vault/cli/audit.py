@@ -27,6 +27,7 @@ _COLUMNS: Final = (
     "outcome",
     "attributes",
     "id",
+    "log",
 )
 
 
@@ -64,7 +65,7 @@ def query(
 ) -> None:
     """Records that match all given filters, page after page; the query is itself on record.
 
-    JSON output is JSON lines: the exact record, with its position.
+    JSON output is JSON lines: the exact record, with its position and its log.
 
     \b
       datavault audit query --customer 4711 --from 30d
@@ -83,7 +84,7 @@ def query(
             **filters,
         )
         wanted = itertools.islice(records, limit) if limit else records
-        documents = ({"position": each.position, **each.document} for each in wanted)
+        documents = ({"position": each.position, "log": each.log, **each.document} for each in wanted)
         _PRINTERS[output](documents)
         if limit and next(records, None) is not None:
             click.echo("more records follow: --limit 0 shows all", err=True)
@@ -102,7 +103,7 @@ def _print_csv(documents: Iterable[dict[str, Any]]) -> None:
 
 
 def _print_table(documents: Iterable[dict[str, Any]]) -> None:
-    print_table(_COLUMNS[:-1], (list(_cells(document))[:-1] for document in documents))
+    print_table(_COLUMNS[:-2], (list(_cells(document))[:-2] for document in documents))
 
 
 def _cells(document: dict[str, Any]) -> Iterator[str]:

@@ -33,8 +33,8 @@ def issue(name: str, spiffe: str | None, dns: str | None, out: Path | None, outp
       datavault certs issue personalization-engine
       datavault certs issue auditor --out ~/auditor
     """
-    from vault.assembly import authority, make_home
-    from vault.config import load_settings
+    from vault.assembly import authority
+    from vault.config import load_settings, make_home
     from vault.domain.system import SystemClock, SystemRandomness
 
     settings = load_settings()

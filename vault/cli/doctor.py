@@ -1,10 +1,16 @@
 """`datavault doctor`: is everything in place, and what to do where it is not."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from vault import logs
 from vault.cli.exits import ExitCode
 from vault.cli.output import JSON, output_option, print_json, print_table
+
+if TYPE_CHECKING:
+    from vault.findings import Finding
 
 
 @click.command()
@@ -20,10 +26,16 @@ def doctor(output: str) -> int:
       datavault doctor --output json
     """
     from vault.config import load_settings
-    from vault.diagnosis import Health, diagnose
+    from vault.diagnosis import diagnose
 
     logs.configure(level="CRITICAL")
-    findings = list(diagnose(load_settings()))
+    return print_findings(list(diagnose(load_settings())), output)
+
+
+def print_findings(findings: "Sequence[Finding]", output: str) -> int:
+    """Print them; the exit code that they mean."""
+    from vault.findings import Health
+
     if output == JSON:
         print_json(
             [

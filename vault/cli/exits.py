@@ -13,6 +13,7 @@ class ExitCode(IntEnum):
     POLICY_DOES_NOT_COMPILE = 3
     POLICY_TEST_FAILED = 4
     VERIFICATION_FAILED = 5
+    WORKERS_FAILED = 6
     INTERRUPTED = 130
 
 
@@ -23,6 +24,7 @@ MEANINGS: Final = {
     ExitCode.POLICY_DOES_NOT_COMPILE: "the policy files do not compile",
     ExitCode.POLICY_TEST_FAILED: "a policy test failed",
     ExitCode.VERIFICATION_FAILED: "verification failed",
+    ExitCode.WORKERS_FAILED: "the service ended because its workers went on ending",
     ExitCode.INTERRUPTED: "interrupted",
 }
 

@@ -28,7 +28,7 @@ def report(error: BaseException) -> ExitCode:
         return ExitCode.INTERRUPTED
     if isinstance(error, DatavaultError):
         say(error.message, next_step(str(error.reason)))
-        return _code_of(error)
+        return code_of(error)
     if isinstance(error, BrokenPipeError):
         # Whoever read the output has seen enough; a second failure while flushing must stay silent too.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it lives until the process ends
@@ -60,7 +60,8 @@ def _usage(error: click.ClickException) -> ExitCode:
     return ExitCode.USAGE
 
 
-def _code_of(error: DatavaultError) -> ExitCode:
+def code_of(error: DatavaultError) -> ExitCode:
+    """The exit code of an error of the domain."""
     from vault.policy.problems import FolderError, PolicyError
 
     if isinstance(error, PolicyError) and not isinstance(error, FolderError):

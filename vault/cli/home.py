@@ -15,20 +15,37 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
+_tenant_option = click.option(
+    "--tenant", default="", metavar="TENANT", help="This tenant's log alone, where each has its own."
+)
+
 
 @audit.command()
-@click.option("--vkey", "vkeys", multiple=True, help="Verifier key; default: that of this home's log key.")
+@click.option(
+    "--vkey",
+    "vkeys",
+    multiple=True,
+    help="Trusted verifier keys, one a line; default: those of this home's log key.",
+)
 @click.option(
     "--from-checkpoint",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A kept checkpoint: the log must extend it, and what it covers is not read again.",
 )
 @click.option("--database", metavar="URL", help="Another database, for example a copy.")
+@_tenant_option
 @output_option()
-def verify(vkeys: tuple[str, ...], from_checkpoint: Path | None, database: str | None, output: str) -> int:
+def verify(
+    vkeys: tuple[str, ...],
+    from_checkpoint: Path | None,
+    database: str | None,
+    tenant: str,
+    output: str,
+) -> int:
     """Verify the whole log: every record, hash, tile, root and signature. Exit code 5 when one is wrong.
 
-    The service may go on running: one snapshot is verified.
+    Where each tenant has a log (DATAVAULT_LOGS=tenant) all are verified, or those that --vkey,
+    --from-checkpoint and --tenant name. The service may go on running: one snapshot is verified.
 
     \b
       datavault audit verify
@@ -36,7 +53,7 @@ def verify(vkeys: tuple[str, ...], from_checkpoint: Path | None, database: str |
     """
     from vault.config import load_settings
     from vault.domain.errors import IntegrityError
-    from vault.homes import verify_log
+    from vault.homes import verify_logs
 
     logs.configure(level="ERROR")
 
@@ -45,34 +62,50 @@ def verify(vkeys: tuple[str, ...], from_checkpoint: Path | None, database: str |
     note = from_checkpoint.read_text(encoding="utf-8", errors="replace") if from_checkpoint else ""
     try:
         with _bar() as advance:
-            report = verify_log(settings, vkeys, note, advance)
+            reports = verify_logs(settings, _lines(vkeys), note, advance, tenant)
     except IntegrityError as error:
         raise CommandError(error.message, code=ExitCode.VERIFICATION_FAILED) from None
+    good = all(report.ok for report in reports)
     if output == JSON:
-        print_json(_document(report))
+        documents = [_document(report) for report in reports]
+        print_json(documents[0] if len(documents) == 1 else {"ok": good, "logs": documents})
     else:
-        _print(report)
-    return ExitCode.OK if report.ok else ExitCode.VERIFICATION_FAILED
+        for report in reports:
+            _print(report)
+    return ExitCode.OK if good else ExitCode.VERIFICATION_FAILED
 
 
 @audit.command()
-def vkey() -> None:
-    """Print the verifier key of this home's log (C2SP signed-note), one line."""
+@_tenant_option
+def vkey(tenant: str) -> None:
+    """Print the verifier keys of this home's log (C2SP signed-note), one a line, the newest last.
+
+    There is more than one after a rotation of the log key. Any of them verifies the whole log. Where each
+    tenant has a log (DATAVAULT_LOGS=tenant) those of all are printed: a line begins with its log's name.
+    """
     from vault.config import load_settings
-    from vault.homes import verifier_key
+    from vault.homes import verifier_keys
 
     logs.configure(level="ERROR")
 
-    click.echo(verifier_key(load_settings()))
+    for key in verifier_keys(load_settings(), tenant):
+        click.echo(key)
 
 
 @audit.command("adopt-restore")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def adopt_restore(yes: bool) -> None:
+@click.option(
+    "--vkey",
+    "vkeys",
+    multiple=True,
+    help="Verifier keys of the lost log that the key provider in use does not have, one a line.",
+)
+def adopt_restore(yes: bool, vkeys: tuple[str, ...]) -> None:
     """Go on after a restore from a backup: a new log whose first record names what was lost.
 
     Withdrawals, objections, opt-outs and restrictions that the outside store knows are applied again before
-    the service can start. The service must be stopped. It can be run again after an interruption.
+    the service can start. The service must be stopped. It can be run again after an interruption. Where each
+    tenant has a log, those that lost nothing go on.
 
     \b
       datavault audit adopt-restore
@@ -84,16 +117,21 @@ def adopt_restore(yes: bool) -> None:
 
     if not yes:
         click.confirm("Was this database restored from a backup on purpose?", abort=True)
-    adoption, reapplied = adopt(load_settings())
-    print_facts(
-        {
-            "lost log": f"{adoption.lost_origin}, {adoption.lost_size} records under its last checkpoint",
-            "restored": f"{adoption.restored_size} records",
-            "new log": adoption.log.origin,
-            "applied again": reapplied.applied,
-            "unknown customers": reapplied.unknown,
-        }
-    )
+    adoptions, reapplied = adopt(load_settings(), _lines(vkeys))
+    for adoption in adoptions:
+        print_facts(
+            {
+                "lost log": f"{adoption.lost_origin}, {adoption.lost_size} records under its last checkpoint",
+                "restored": f"{adoption.restored_size} records",
+                "new log": adoption.log.origin,
+            }
+        )
+    print_facts({"applied again": reapplied.applied, "unknown customers": reapplied.unknown})
+
+
+def _lines(vkeys: tuple[str, ...]) -> tuple[str, ...]:
+    """`--vkey "$(cat log.vkey)"` may hold several."""
+    return tuple(line for text in vkeys for line in text.split())
 
 
 def _print(report: "VerifyReport") -> None:

@@ -6,17 +6,21 @@ import click
 
 from vault.cli.connection import Connector, client_options
 from vault.cli.output import JSON, output_option, print_facts, print_json, print_table, request_facts
+from vault.cli.receipt_file import verify_receipt
+from vault.cli.subject_erase import erase, evidence, retention
 from vault.cli.subject_import import import_
+from vault.cli.subject_rekey import rekey
 
 _FORMS = ("exists", "pseudonymise", "generalise", "mask", "clear")
 
 
 @click.group()
 def subject() -> None:
-    """Import, write and read customers' attributes."""
+    """Import, write, read and erase customers' attributes."""
 
 
-subject.add_command(import_)
+for _command in (import_, erase, retention, evidence, verify_receipt, rekey):
+    subject.add_command(_command)
 
 
 @subject.command()

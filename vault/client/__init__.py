@@ -23,6 +23,14 @@ from vault.client.errors import (
     Unavailable,
     Violation,
 )
+from vault.client.key_results import (
+    KeysStatus,
+    KeyStatus,
+    LookupProgress,
+    RekeyReceipt,
+    RewrapProgress,
+    RotatedKey,
+)
 from vault.client.pacing import RetryPolicy
 from vault.client.results import (
     Bundle,
@@ -33,18 +41,22 @@ from vault.client.results import (
     Denial,
     DisclosedAttribute,
     Disclosure,
+    ErasureEvidence,
+    ErasureReceipt,
     EventReceipt,
     Explanation,
     LogRecord,
     MatchingRule,
     PurposeConsent,
     ReadResult,
+    RetainedClass,
+    Retention,
     WriteItem,
     WriteReceipt,
     WriteResult,
 )
 from vault.client.values import Json, PyValue
-from vault.client.words import ConsentState, DenialReason, ErrorReason, Form
+from vault.client.words import ConsentState, DenialReason, ErrorReason, Form, Phase
 
 __all__ = [
     "Aborted",
@@ -66,6 +78,8 @@ __all__ = [
     "DenialReason",
     "DisclosedAttribute",
     "Disclosure",
+    "ErasureEvidence",
+    "ErasureReceipt",
     "ErrorReason",
     "EventReceipt",
     "Explanation",
@@ -74,15 +88,24 @@ __all__ = [
     "Internal",
     "InvalidArgument",
     "Json",
+    "KeyStatus",
+    "KeysStatus",
     "LogRecord",
+    "LookupProgress",
     "MatchingRule",
     "NotFound",
     "NotPermitted",
+    "Phase",
     "PurposeConsent",
     "PyValue",
     "ReadResult",
+    "RekeyReceipt",
     "ResourceExhausted",
+    "RetainedClass",
+    "Retention",
     "RetryPolicy",
+    "RewrapProgress",
+    "RotatedKey",
     "Unauthenticated",
     "Unavailable",
     "Violation",

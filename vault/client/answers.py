@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from vault.client.errors import Internal
 from vault.client.results import (
     Bundle,
     Checkpoint,
@@ -20,11 +21,15 @@ from vault.client.results import (
     Denial,
     DisclosedAttribute,
     Disclosure,
+    ErasureEvidence,
+    ErasureReceipt,
     EventReceipt,
     Explanation,
     LogRecord,
     MatchingRule,
     PurposeConsent,
+    RetainedClass,
+    Retention,
     WriteReceipt,
 )
 from vault.client.values import from_value, read_timestamp
@@ -33,6 +38,7 @@ from vault.v1 import audit_service_pb2 as audit
 from vault.v1 import consent_service_pb2 as consent
 from vault.v1 import data_service_pb2 as data
 from vault.v1 import policy_service_pb2 as policy
+from vault.v1 import rights_service_pb2 as rights
 
 
 def disclosure(answer: data.ReadAttributesResponse) -> Disclosure:
@@ -100,6 +106,55 @@ def event_receipt(request_id: str) -> Callable[[_EventAnswer], EventReceipt]:
     return read
 
 
+def erasure_receipt(request_id: str) -> Callable[[rights.EraseSubjectResponse], ErasureReceipt]:
+    """Reads the answer to the erasure with this request id."""
+
+    def read(answer: rights.EraseSubjectResponse) -> ErasureReceipt:
+        return ErasureReceipt(
+            receipt_id=answer.receipt_id,
+            receipt=answer.receipt,
+            signature=answer.signature,
+            public_key=answer.public_key,
+            erased=tuple(answer.erased),
+            retained=tuple(map(_retained, answer.retained)),
+            whole=answer.whole,
+            scrubbed=answer.scrubbed,
+            scrub_problem=answer.scrub_problem,
+            replayed=answer.replayed,
+            request_id=request_id,
+            record_id=answer.record.record_id,
+            position=answer.record.position,
+        )
+
+    return read
+
+
+def retention(request_id: str) -> Callable[[rights.SetRetentionResponse], Retention]:
+    """Reads the answer to the change of retention with this request id."""
+
+    def read(answer: rights.SetRetentionResponse) -> Retention:
+        return Retention(
+            relationship_ended_on=_day(answer.relationship_ended_on),
+            legal_hold=answer.legal_hold,
+            replayed=answer.replayed,
+            request_id=request_id,
+            record_id=answer.record.record_id,
+            position=answer.record.position,
+        )
+
+    return read
+
+
+def erasure_evidence(answer: rights.GetErasureEvidenceResponse) -> ErasureEvidence:
+    """The sealed consents of an erased customer."""
+    return ErasureEvidence(
+        evidence=answer.evidence,
+        kept_until=_moment(answer, "kept_until"),
+        record_id=answer.record.record_id,
+        position=answer.record.position,
+    )
+
+
 def consent_overview(answer: consent.GetConsentResponse) -> ConsentOverview:
     """What is in force for one customer."""
     return ConsentOverview(
@@ -140,7 +195,7 @@ def bundle(answer: policy.GetBundleResponse) -> Bundle:
 
 def log_records(answer: audit.QueryRecordsResponse) -> list[LogRecord]:
     """One page of the log."""
-    return [LogRecord(record.position, record.entry) for record in answer.records]
+    return [LogRecord(record.position, record.entry, record.log) for record in answer.records]
 
 
 def checkpoint(answer: audit.GetCheckpointResponse) -> Checkpoint:
@@ -161,6 +216,23 @@ def _denial(number: int) -> DenialReason:
 def _moment(message: Any, name: str) -> datetime.datetime | None:
     stamp: Timestamp = getattr(message, name)
     return read_timestamp(stamp) if message.HasField(name) else None
+
+
+def _day(text: str) -> datetime.date | None:
+    try:
+        return datetime.date.fromisoformat(text) if text else None
+    except ValueError:
+        raise Internal.unreadable("a day that is none") from None
+
+
+def _retained(each: rights.RetainedClass) -> RetainedClass:
+    return RetainedClass(
+        key_class=each.key_class,
+        ground=each.ground,
+        legal_hold=each.legal_hold,
+        ends_at=_moment(each, "ends_at"),
+        purposes=tuple(each.purposes),
+    )
 
 
 def _purposes(purposes: Iterable[consent.PurposeConsent]) -> Mapping[str, PurposeConsent]:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from types import TracebackType
 
 from vault.client import calls
-from vault.client.asynchronous import AsyncCalls
 from vault.client.batch import read_batch, write_batch
 from vault.client.client import DEFAULT_TIMEOUT_SECONDS
 from vault.client.connection import Connection
+from vault.client.operators import AsyncOperatorCalls
 from vault.client.pacing import Pace, RetryPolicy
 from vault.client.results import (
     Bundle,
@@ -19,9 +19,12 @@ from vault.client.results import (
     ConsentOverview,
     DecisionExplanation,
     Disclosure,
+    ErasureEvidence,
+    ErasureReceipt,
     EventReceipt,
     LogRecord,
     ReadResult,
+    Retention,
     WriteItem,
     WriteReceipt,
     WriteResult,
@@ -30,7 +33,7 @@ from vault.client.values import PyValue
 from vault.client.words import ConsentState, Form
 
 
-class AsyncClient(AsyncCalls):
+class AsyncClient(AsyncOperatorCalls):
     """As `Client`, for use in an `async with` block; it belongs to the event loop of its first call.
 
     async with AsyncClient(Connection.from_environment()) as client:
@@ -261,6 +264,50 @@ class AsyncClient(AsyncCalls):
             ),
             timeout,
         )
+
+    async def erase_subject(
+        self,
+        customer_number: str,
+        *,
+        dry_run: bool = False,
+        scrub: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> ErasureReceipt:
+        """As `Client.erase_subject`."""
+        return await self._run(
+            calls.erase_subject(customer_number, dry_run=dry_run, scrub=scrub, request_id=request_id),
+            timeout,
+        )
+
+    async def set_retention(
+        self,
+        customer_number: str,
+        *,
+        relationship_ended_on: datetime.date | str | None = None,
+        legal_hold: str | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Retention:
+        """As `Client.set_retention`."""
+        return await self._run(
+            calls.set_retention(
+                customer_number,
+                relationship_ended_on=relationship_ended_on,
+                legal_hold=legal_hold,
+                request_id=request_id,
+            ),
+            timeout,
+        )
+
+    async def get_erasure_evidence(
+        self,
+        receipt_id: str,
+        *,
+        timeout: float | None = None,
+    ) -> ErasureEvidence:
+        """As `Client.get_erasure_evidence`."""
+        return await self._run(calls.get_erasure_evidence(receipt_id), timeout)
 
     async def explain_decision(
         self,

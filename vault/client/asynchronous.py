@@ -14,9 +14,11 @@ from vault.client.batch import Batch
 from vault.client.calls import Call, Pages
 from vault.client.connection import Connection
 from vault.client.errors import DatavaultClientError, closed
+from vault.client.jobs import J, Job
 from vault.client.methods import A, Method, Q
 from vault.client.pacing import Pace, RetryPolicy, checked_timeout
 from vault.client.status import from_rpc_error, stream_ended
+from vault.client.words import Phase
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -98,6 +100,31 @@ class AsyncCalls:
                 else:
                     await stream.finish()
                     return
+            await asyncio.sleep(wait)
+
+    async def _run_job(self, job: Job[Q, A, J], pace: Pace) -> AsyncIterator[J]:
+        """Progress as it comes. A stream that breaks is asked for again; whatever changes is progress."""
+        last: J | None = None
+        while True:
+            call = self._open(self._channel.unary_stream, job.method)(
+                job.request, timeout=pace.stream_seconds()
+            )
+            try:
+                async for answer in call:
+                    found = job.parse(answer)
+                    if found != last:
+                        pace.progressed()
+                    last = found
+                    yield found
+                failure: DatavaultClientError = stream_ended()
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error)
+            finally:
+                call.cancel()
+            if last is not None and last.phase is Phase.DONE:
+                return
+            wait = pace.wait_after_break(failure)
+            job = job if last is None else job.resumed()
             await asyncio.sleep(wait)
 
     def _stream(self, method: Method[Any, Any], pace: Pace) -> "_Stream":

@@ -20,8 +20,11 @@ from vault.client.results import (
     ConsentOverview,
     DecisionExplanation,
     Disclosure,
+    ErasureEvidence,
+    ErasureReceipt,
     EventReceipt,
     LogRecord,
+    Retention,
     WriteReceipt,
 )
 from vault.client.values import PyValue, optional_timestamp, to_value
@@ -194,6 +197,52 @@ def object_to_purpose(
         channel=channel,
         evidence=evidence,
     )
+
+
+def erase_subject(
+    customer_number: str, *, dry_run: bool, scrub: bool, request_id: str | None
+) -> Call[Any, Any, ErasureReceipt]:
+    made = new_request_id(request_id)
+    request = message(
+        methods.ERASE_SUBJECT.request,
+        request_id=made,
+        customer_number=customer_number,
+        dry_run=dry_run,
+        scrub=scrub,
+    )
+    return Call(methods.ERASE_SUBJECT, request, answers.erasure_receipt(made))
+
+
+def set_retention(
+    customer_number: str,
+    *,
+    relationship_ended_on: datetime.date | str | None,
+    legal_hold: str | None,
+    request_id: str | None,
+) -> Call[Any, Any, Retention]:
+    if (relationship_ended_on is None) is (legal_hold is None):
+        raise InvalidArgument.of("relationship_ended_on", "must be given, or legal_hold: one of the two")
+    made = new_request_id(request_id)
+    change = (
+        {"legal_hold": legal_hold}
+        if relationship_ended_on is None
+        else {"relationship_ended_on": _day(relationship_ended_on)}
+    )
+    request = message(
+        methods.SET_RETENTION.request, request_id=made, customer_number=customer_number, **change
+    )
+    return Call(methods.SET_RETENTION, request, answers.retention(made))
+
+
+def get_erasure_evidence(receipt_id: str) -> Call[Any, Any, ErasureEvidence]:
+    request = message(methods.GET_ERASURE_EVIDENCE.request, receipt_id=receipt_id)
+    return Call(methods.GET_ERASURE_EVIDENCE, request, answers.erasure_evidence)
+
+
+def _day(day: datetime.date | str) -> str:
+    if isinstance(day, datetime.datetime):
+        raise InvalidArgument.of("relationship_ended_on", "must be a day, not a moment")
+    return day.isoformat() if isinstance(day, datetime.date) else day
 
 
 def _event(method: Method[Any, Any], request_id: str | None, **values: Any) -> Call[Any, Any, EventReceipt]:

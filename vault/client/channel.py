@@ -6,7 +6,7 @@ from typing import Any, Final
 import grpc
 
 from vault.client.connection import Connection, Token
-from vault.client.methods import STREAMING, UNARY
+from vault.client.methods import ONCE, STREAMING, UNARY
 from vault.client.pacing import RetryPolicy
 
 MESSAGE_BYTES: Final = 4 * 1024 * 1024
@@ -54,8 +54,8 @@ def options(connection: Connection, retry: RetryPolicy) -> list[tuple[str, Any]]
 def service_config(retry: RetryPolicy) -> str:
     """The gRPC service config: unary calls are retried on UNAVAILABLE alone (gRFC A6).
 
-    Writes may be retried because they carry a request id. Streams are not: the batch helpers resume them,
-    and gRPC's own replay would multiply the attempts.
+    Writes may be retried because they carry a request id. Streams are not: the client resumes them, and
+    gRPC's own replay would multiply the attempts.
     """
     unary: dict[str, Any] = {"name": [_name(method.path) for method in UNARY]}
     if retry.attempts > 1:
@@ -66,8 +66,8 @@ def service_config(retry: RetryPolicy) -> str:
             "backoffMultiplier": 2,
             "retryableStatusCodes": ["UNAVAILABLE"],
         }
-    streams = {"name": [_name(method.path) for method in STREAMING]}
-    return json.dumps({"methodConfig": [unary, streams]})
+    others = {"name": [_name(method.path) for method in (*STREAMING, *ONCE)]}
+    return json.dumps({"methodConfig": [unary, others]})
 
 
 def _name(path: str) -> dict[str, str]:

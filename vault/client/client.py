@@ -6,8 +6,8 @@ from types import TracebackType
 
 from vault.client import calls
 from vault.client.batch import read_batch, write_batch
-from vault.client.blocking import BlockingCalls
 from vault.client.connection import Connection
+from vault.client.operators import OperatorCalls
 from vault.client.pacing import Pace, RetryPolicy
 from vault.client.results import (
     Bundle,
@@ -16,9 +16,12 @@ from vault.client.results import (
     ConsentOverview,
     DecisionExplanation,
     Disclosure,
+    ErasureEvidence,
+    ErasureReceipt,
     EventReceipt,
     LogRecord,
     ReadResult,
+    Retention,
     WriteItem,
     WriteReceipt,
     WriteResult,
@@ -29,7 +32,7 @@ from vault.client.words import ConsentState, Form
 DEFAULT_TIMEOUT_SECONDS = 10.0
 
 
-class Client(BlockingCalls):
+class Client(OperatorCalls):
     """One connection to a datavault server, for use in a `with` block. Safe to share between threads.
 
     Every call has a deadline: `timeout` seconds, by default those of the client; paged calls have it per
@@ -286,6 +289,56 @@ class Client(BlockingCalls):
             ),
             timeout,
         )
+
+    def erase_subject(
+        self,
+        customer_number: str,
+        *,
+        dry_run: bool = False,
+        scrub: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> ErasureReceipt:
+        """Erase a customer (GDPR 17, CCPA delete): destroy the keys, values and index entries of every key
+        class that no retention ground and no legal hold keeps. It cannot be undone.
+
+        `dry_run` only tells what would go and what would stay. `scrub` rewrites the database file afterwards
+        (SQLite; changes wait meanwhile). The same `request_id` answers the same receipt.
+        """
+        return self._run(
+            calls.erase_subject(customer_number, dry_run=dry_run, scrub=scrub, request_id=request_id),
+            timeout,
+        )
+
+    def set_retention(
+        self,
+        customer_number: str,
+        *,
+        relationship_ended_on: datetime.date | str | None = None,
+        legal_hold: str | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Retention:
+        """Say when the relationship ended, from which retention is counted (`""`: it goes on), or why nothing
+        may be destroyed (`legal_hold`, `""` lifts it); one of the two."""
+        return self._run(
+            calls.set_retention(
+                customer_number,
+                relationship_ended_on=relationship_ended_on,
+                legal_hold=legal_hold,
+                request_id=request_id,
+            ),
+            timeout,
+        )
+
+    def get_erasure_evidence(
+        self,
+        receipt_id: str,
+        *,
+        timeout: float | None = None,
+    ) -> ErasureEvidence:
+        """The consents of an erased customer, sealed by the erasure with this receipt."""
+        return self._run(calls.get_erasure_evidence(receipt_id), timeout)
 
     def explain_decision(
         self,

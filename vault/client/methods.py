@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 from vault.v1 import audit_service_pb2 as audit
 from vault.v1 import consent_service_pb2 as consent
 from vault.v1 import data_service_pb2 as data
+from vault.v1 import key_service_pb2 as key
 from vault.v1 import policy_service_pb2 as policy
 from vault.v1 import rights_service_pb2 as rights
 
@@ -61,6 +62,15 @@ LIFT_RESTRICTION: Final = _method(
 OBJECT_TO_PURPOSE: Final = _method(
     "RightsService", "ObjectToPurpose", rights.ObjectToPurposeRequest, rights.ObjectToPurposeResponse
 )
+ERASE_SUBJECT: Final = _method(
+    "RightsService", "EraseSubject", rights.EraseSubjectRequest, rights.EraseSubjectResponse
+)
+SET_RETENTION: Final = _method(
+    "RightsService", "SetRetention", rights.SetRetentionRequest, rights.SetRetentionResponse
+)
+GET_ERASURE_EVIDENCE: Final = _method(
+    "RightsService", "GetErasureEvidence", rights.GetErasureEvidenceRequest, rights.GetErasureEvidenceResponse
+)
 EXPLAIN_DECISION: Final = _method(
     "PolicyService", "ExplainDecision", policy.ExplainDecisionRequest, policy.ExplainDecisionResponse
 )
@@ -72,7 +82,21 @@ GET_CHECKPOINT: Final = _method(
     "AuditService", "GetCheckpoint", audit.GetCheckpointRequest, audit.GetCheckpointResponse
 )
 
-STREAMING: Final = (BATCH_READ, BATCH_WRITE)
+GET_KEY_STATUS: Final = _method(
+    "KeyService", "GetKeyStatus", key.GetKeyStatusRequest, key.GetKeyStatusResponse
+)
+ROTATE_KEY: Final = _method("KeyService", "RotateKey", key.RotateKeyRequest, key.RotateKeyResponse)
+REWRAP_KEYS: Final = _method("KeyService", "RewrapKeys", key.RewrapKeysRequest, key.RewrapKeysResponse)
+ROTATE_LOOKUP_KEY: Final = _method(
+    "KeyService", "RotateLookupKey", key.RotateLookupKeyRequest, key.RotateLookupKeyResponse
+)
+REKEY_SUBJECT: Final = _method(
+    "KeyService", "RekeySubject", key.RekeySubjectRequest, key.RekeySubjectResponse
+)
+
+STREAMING: Final = (BATCH_READ, BATCH_WRITE, REWRAP_KEYS, ROTATE_LOOKUP_KEY)
+ONCE: Final = (ROTATE_KEY,)
+"""Unary too, but what it does twice is done twice."""
 UNARY: Final = (
     READ,
     WRITE,
@@ -83,8 +107,13 @@ UNARY: Final = (
     RESTRICT_SUBJECT,
     LIFT_RESTRICTION,
     OBJECT_TO_PURPOSE,
+    ERASE_SUBJECT,
+    SET_RETENTION,
+    GET_ERASURE_EVIDENCE,
     EXPLAIN_DECISION,
     GET_BUNDLE,
     QUERY_RECORDS,
     GET_CHECKPOINT,
+    GET_KEY_STATUS,
+    REKEY_SUBJECT,
 )

@@ -14,6 +14,9 @@ from vault.client.words import ErrorReason
 
 STREAM_SECONDS: Final = 3_600.0
 """No stream lasts longer; a batch without a timeout of its own goes on with the next stream."""
+_BREAKS: Final = frozenset(
+    {ErrorReason.UNREACHABLE, ErrorReason.SHUTTING_DOWN, ErrorReason.DEADLINE_EXCEEDED}
+)
 _RANDOM: Final = random.SystemRandom()
 
 
@@ -70,6 +73,13 @@ class Pace:
     def progressed(self) -> None:
         """A result came: the attempts count anew."""
         self._failures = 0
+
+    def wait_after_break(self, failure: DatavaultClientError) -> float:
+        """As `wait_after`, for a job of the server: only a lost connection is worth another try at once, what
+        the server itself says of the job is for the operator."""
+        if failure.reason not in _BREAKS:
+            raise failure
+        return self.wait_after(failure)
 
     def wait_after(self, failure: DatavaultClientError) -> float:
         """Seconds to wait before the stream is resumed. Raises `failure` where it cannot be."""

@@ -143,6 +143,69 @@ class EventReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class RetainedClass:
+    """One reason why a key class stays after an erasure. `ground` is the retention ground, or the reason of
+    the legal hold; `ends_at` None while its end is open; `purposes` are all it can be read for."""
+
+    key_class: str
+    ground: str
+    legal_hold: bool
+    ends_at: datetime.datetime | None
+    purposes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureReceipt:
+    """An erasure, done; or, with an empty `receipt_id`, what one would do.
+
+    `receipt` is canonical JSON; `signature` (Ed25519) covers `datavault erasure receipt v1`, a line feed and
+    the receipt, and `public_key` (32 bytes) verifies it. `whole`: nothing is left by which the vault knows
+    the customer. `scrub_problem` is why the database file was not rewritten, where that was asked for.
+    """
+
+    receipt_id: str
+    receipt: bytes
+    signature: bytes
+    public_key: bytes
+    erased: tuple[str, ...]
+    retained: tuple[RetainedClass, ...]
+    whole: bool
+    scrubbed: bool
+    scrub_problem: str
+    replayed: bool
+    request_id: str
+    record_id: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What retention is counted from: None while the relationship goes on. `legal_hold` '' for no hold."""
+
+    relationship_ended_on: datetime.date | None
+    legal_hold: str
+    replayed: bool
+    request_id: str
+    record_id: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureEvidence:
+    """The consents of an erased customer as they stood: canonical JSON, kept until then."""
+
+    evidence: bytes = field(repr=False)
+    kept_until: datetime.datetime | None
+    record_id: str
+    position: int
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The evidence, parsed. Raises Internal where it is no JSON object."""
+        return _json_object(self.evidence, "evidence that is no JSON object")
+
+
+@dataclass(frozen=True, slots=True)
 class ConsentOverview:
     """What is in force for one customer, by leaf purpose."""
 
@@ -224,21 +287,17 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """One record of the audit log: its 0-based index and the exact bytes that are in the Merkle tree."""
+    """One record of the audit log: its 0-based index, the exact bytes that are in the Merkle tree, and the
+    name of the log that the index is in ('' from a server that does not say)."""
 
     position: int
     entry: bytes = field(repr=False)
+    log: str = ""
 
     @property
     def document(self) -> dict[str, Any]:
         """The record, parsed. Raises Internal where the entry is no JSON object."""
-        try:
-            document = json.loads(self.entry)
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
-            raise Internal.unreadable("an audit record that is no JSON object")
-        return document
+        return _json_object(self.entry, "an audit record that is no JSON object")
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,3 +310,13 @@ class Checkpoint:
     size: int
     record_id: str
     position: int
+
+
+def _json_object(encoded: bytes, otherwise: str) -> dict[str, Any]:
+    try:
+        document = json.loads(encoded)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise Internal.unreadable(otherwise)
+    return document

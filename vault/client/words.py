@@ -8,7 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
-from vault.v1 import consent_service_pb2, values_pb2
+from vault.v1 import consent_service_pb2, key_service_pb2, values_pb2
 
 
 class Form(StrEnum):
@@ -55,6 +55,16 @@ class ConsentState(StrEnum):
     OBJECTION_LIFTED = "objection-lifted"
     OPTED_OUT = "opted-out"
     OPTED_IN = "opted-in"
+    UNRECOGNISED = "unrecognised"
+
+
+class Phase(StrEnum):
+    """What a rewrap, or a rotation of the lookup key, is doing."""
+
+    REWRAPPING = "rewrapping"
+    WAITING = "waiting"
+    CHECKING = "checking"
+    DONE = "done"
     UNRECOGNISED = "unrecognised"
 
 
@@ -154,5 +164,8 @@ STATES: Final = Spelling(
     consent_service_pb2.ConsentState,
     "CONSENT_STATE_",
     local=frozenset({ConsentState.UNRECOGNISED}),
+)
+PHASES: Final = Spelling(
+    Phase, key_service_pb2.RewrapPhase, "REWRAP_PHASE_", local=frozenset({Phase.UNRECOGNISED})
 )
 ERRORS: Final = Spelling(ErrorReason, values_pb2.ErrorReason, "ERROR_REASON_", local=CLIENT_REASONS)

@@ -3,7 +3,6 @@
 Its keys are in memory and end with it.
 """
 
-import ctypes
 import errno
 import os
 import secrets
@@ -13,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +27,11 @@ _STARTS: Final = 3
 _STOP_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.05
 _PR_SET_PDEATHSIG: Final = 1
+_BECOME: Final = f"""\
+import ctypes, os, sys
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, int(sys.argv[1]))
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 _CA_NAME: Final = "vault-ca.pem"
 
 
@@ -123,27 +127,26 @@ def _launch(program: str, folder: Path, token: str, port: int) -> "subprocess.Po
         with (folder / "server.log").open("wb") as log:
             os.chmod(log.fileno(), 0o600)
             return subprocess.Popen(  # noqa: S603  the program is the operator's choice or found on PATH
-                arguments,
+                ending_with_parent(arguments),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=end_with_parent(),  # noqa: PLW1509  one system call, no lock
             )
     except OSError as error:
         raise ConfigurationError(f"{program} does not start: {error.strerror}") from None
-    except subprocess.SubprocessError:
-        # the child ended between fork and exec, and could not say why
-        raise ConfigurationError(f"{program} does not start") from None
 
 
-def end_with_parent() -> Callable[[], None] | None:
-    """For `preexec_fn`: the child gets SIGTERM when the thread that started it ends. None but on Linux."""
+def ending_with_parent(arguments: Sequence[str], number: signal.Signals = signal.SIGTERM) -> list[str]:
+    """The command line by which a program gets the signal `number` when the thread that started it ends. The
+    same one but on Linux.
+
+    By way of a Python that asks for it and then becomes the program: `preexec_fn` would run the fork handlers
+    of every library in the child, and those of gRPC can end it before it begins.
+    """
     if sys.platform != "linux":
-        return None
-    # looked up before the fork: the child may not take the loader's locks
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        return list(arguments)
+    return [sys.executable, "-I", "-S", "-c", _BECOME, str(int(number)), *arguments]
 
 
 def _prepare(server: DevTransit, token: str) -> None:

@@ -39,6 +39,10 @@ class LocalKey:
         """With one more version."""
         return replace(self, versions=(*self.versions, raw))
 
+    def retired(self, before: int) -> "LocalKey":
+        """With versions below `before` opening no more. Never opens again what is retired."""
+        return replace(self, min_decryption_version=max(before, self.min_decryption_version))
+
 
 def read_keys(path: Path) -> dict[str, LocalKey]:
     """The keys of the file, by name; empty when there is no file.

@@ -7,9 +7,11 @@ row, so it can never answer for a row that was erased, replaced or moved.
 import hmac
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from typing import Final, TypeVar
 
 from vault.crypto.envelope import DataKey, key_context
 from vault.crypto.names import class_key
@@ -22,16 +24,31 @@ from vault.domain.types import KeyScope, WrappedKey
 Request = tuple[KeyScope, WrappedKey]
 _Place = tuple[bytes, bytes, str, bytes, str]
 _Answer = DataKey | DatavaultError
+_Given = TypeVar("_Given")
+_Did = TypeVar("_Did")
+
+_THREADS: Final = 8
+"""Key classes of concurrent calls that the provider is asked for at a time, besides one per call."""
+_FLIGHT_KEYS: Final = 400
+"""Keys that are asked for together, two requests' worth: while the KMS opens some, those that came are
+checked. With all in one flight a cold bulk took a sixth longer."""
+_SLICE: Final = 256
+"""Entries handled under the lock at a time: reads of cached keys wait no longer for a bulk."""
+_UNANSWERED: Final = KeysUnavailableError("a key could not be unwrapped")
 
 
-@dataclass(frozen=True, slots=True)
-class _Fetch:
-    """One key that this thread is asking the provider for; others may wait for `future`."""
+class _Flight:
+    """Keys of one class that one thread is asking the provider for. Others wait until it has landed."""
 
-    place: _Place
-    scope: KeyScope
-    key: WrappedKey
-    future: "Future[_Answer]"
+    __slots__ = ("answers", "fault", "key_class", "landed", "requests")
+
+    def __init__(self, key_class: str) -> None:
+        self.key_class: Final = key_class
+        self.requests: Final[dict[_Place, Request]] = {}
+        self.answers: Final[dict[_Place, _Answer]] = {}
+        self.landed: Final = threading.Event()
+        self.fault: Exception | None = None
+        """What the provider raised that it must not raise."""
 
 
 class Keyring:
@@ -56,7 +73,8 @@ class Keyring:
         self._max_entries = max_entries
         self._lock = threading.Lock()
         self._cache: OrderedDict[_Place, tuple[DataKey, float]] = OrderedDict()
-        self._under_way: dict[_Place, Future[_Answer]] = {}
+        self._under_way: dict[_Place, _Flight] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="keyring")
         self.hits = 0
         self.misses = 0
 
@@ -80,42 +98,67 @@ class Keyring:
     def unwrap(self, requests: Sequence[Request]) -> list[DataKey | DatavaultError]:
         """Each request's DEK, or its own error; blocks while the provider works.
 
-        One call of the provider per key class. What another thread is already asking for is awaited, not
-        asked again. The error is IntegrityError where the wrapped key does not open in its scope or is not
-        the one its row commits to, KeysUnavailableError where the provider failed for the whole class.
+        One call of the provider per key class and `_FLIGHT_KEYS`, all at once. What another thread is already
+        asking for is awaited, not asked again. The error is IntegrityError where the wrapped key does not
+        open in its scope or is not the one its row commits to, KeysUnavailableError where the provider failed
+        for the whole call (of the kind that the provider raised), KeyTooOldError where the row is to be read
+        again.
         """
-        mine: dict[str, list[_Fetch]] = {}
-        with self._lock:
-            awaited = [self._join(request, mine) for request in requests]
+        places = [_place(scope, key) for scope, key in requests]
+        answers: list[_Answer] = [_UNANSWERED] * len(requests)
+        awaited: list[tuple[int, _Flight]] = []
+        mine: dict[str, list[_Flight]] = {}
         try:
-            for key_class, group in mine.items():
-                self._settle(group, self._ask(key_class, group))
+            for begin in range(0, len(places), _SLICE):
+                with self._lock:
+                    now = self._clock.monotonic()
+                    for at in range(begin, min(begin + _SLICE, len(places))):
+                        found = self._find(places[at], now)
+                        if found is None:
+                            awaited.append((at, self._board(places[at], requests[at], mine)))
+                        else:
+                            answers[at] = found
+            self._each(self._fly, list(chain.from_iterable(mine.values())))
         finally:
             # whatever went wrong above, nobody may wait for ever
-            for group in mine.values():
-                self._settle(group, [KeysUnavailableError("a key could not be unwrapped")] * len(group))
-        return [future.result() for future in awaited]
+            for flight in chain.from_iterable(mine.values()):
+                self._land(flight)
+        for flight in chain.from_iterable(mine.values()):
+            if flight.fault is not None:
+                raise flight.fault
+        for flight in {flight for _, flight in awaited}:
+            flight.landed.wait()
+        for at, flight in awaited:
+            answers[at] = flight.answers[places[at]]
+        return answers
 
     def create(self, scopes: Sequence[KeyScope]) -> list[tuple[WrappedKey, DataKey]]:
-        """A fresh DEK for each scope, wrapped in batches, and cached.
+        """A fresh DEK for each scope, wrapped in batches, one per key class, and cached.
 
         Raises:
             KeysUnavailableError: the provider did not wrap them; none was made.
         """
         raws = [self._randomness.token(KEY_BYTES) for _ in scopes]
+        classes: dict[str, list[int]] = {}
+        for index, scope in enumerate(scopes):
+            classes.setdefault(scope.key_class, []).append(index)
+
+        def wrap(key_class: str) -> list[bytes]:
+            items = [WrapItem(raws[index], key_context(scopes[index])) for index in classes[key_class]]
+            return self._provider.wrap(class_key(key_class), items)
+
         wrapped: list[bytes] = [b""] * len(scopes)
-        for key_class in dict.fromkeys(scope.key_class for scope in scopes):
-            at = [index for index, scope in enumerate(scopes) if scope.key_class == key_class]
-            items = [WrapItem(raws[index], key_context(scopes[index])) for index in at]
-            for index, text in zip(at, self._provider.wrap(class_key(key_class), items), strict=True):
+        for indexes, texts in zip(classes.values(), self._each(wrap, list(classes)), strict=True):
+            for index, text in zip(indexes, texts, strict=True):
                 wrapped[index] = text
         made: list[tuple[WrappedKey, DataKey]] = []
         for scope, raw, text in zip(scopes, raws, wrapped, strict=True):
             key = DataKey(raw)
             made.append((WrappedKey(scope.key_class, key.id, text), key))
         with self._lock:
+            until = self._clock.monotonic() + self._lifetime
             for scope, (row, key) in zip(scopes, made, strict=True):
-                self._keep(_place(scope, row), key)
+                self._keep(_place(scope, row), key, until)
         return made
 
     def forget(self, scopes: Collection[KeyScope]) -> None:
@@ -143,50 +186,76 @@ class Keyring:
         self._cache.move_to_end(place)
         return entry[0]
 
-    def _keep(self, place: _Place, key: DataKey) -> None:
-        self._cache[place] = (key, self._clock.monotonic() + self._lifetime)
+    def _keep(self, place: _Place, key: DataKey, until: float) -> None:
+        self._cache[place] = (key, until)
         self._cache.move_to_end(place)
         while len(self._cache) > self._max_entries:
             self._cache.popitem(last=False)
 
-    def _join(self, request: Request, mine: dict[str, list[_Fetch]]) -> "Future[_Answer]":
-        scope, key = request
-        place = _place(scope, key)
-        future = self._under_way.get(place)
-        if future is not None:
-            return future
-        future = Future()
-        found = self._find(place, self._clock.monotonic())
-        if found is not None:
-            future.set_result(found)
-        else:
-            self._under_way[place] = future
-            mine.setdefault(scope.key_class, []).append(_Fetch(place, scope, key, future))
-        return future
+    def _board(self, place: _Place, request: Request, mine: dict[str, list[_Flight]]) -> _Flight:
+        flight = self._under_way.get(place)
+        if flight is None:
+            key_class = request[0].key_class
+            flights = mine.setdefault(key_class, [])
+            if not flights or len(flights[-1].requests) == _FLIGHT_KEYS:
+                flights.append(_Flight(key_class))
+            flight = flights[-1]
+            flight.requests[place] = request
+            self._under_way[place] = flight
+        return flight
 
-    def _ask(self, key_class: str, group: Sequence[_Fetch]) -> list[_Answer]:
+    def _fly(self, flight: _Flight) -> None:
         try:
-            items = [UnwrapItem(fetch.key.wrapped, key_context(fetch.scope)) for fetch in group]
-            opened = self._provider.unwrap(class_key(key_class), items)
+            items = [UnwrapItem(key.wrapped, key_context(scope)) for scope, key in flight.requests.values()]
+            opened = self._provider.unwrap(class_key(flight.key_class), items)
+        except KeysUnavailableError as error:
+            failure = error
         except DatavaultError as error:
-            message = error.message
+            failure = KeysUnavailableError(error.message)
+        except Exception as error:
+            failure, flight.fault = _UNANSWERED, error
         else:
-            if len(opened) == len(group):
-                return [_checked(raw, fetch.key) for raw, fetch in zip(opened, group, strict=True)]
-            message = "the key provider answered another number of keys than it was asked for"
-        return [KeysUnavailableError(message) for _ in group]
+            if len(opened) == len(items):
+                for (place, (_, key)), raw in zip(flight.requests.items(), opened, strict=True):
+                    flight.answers[place] = _checked(raw, key)
+                self._land(flight)
+                return
+            failure = KeysUnavailableError(
+                "the key provider answered another number of keys than it was asked for"
+            )
+        for place in flight.requests:
+            flight.answers[place] = failure.again()
+        self._land(flight)
 
-    def _settle(self, group: Sequence[_Fetch], answers: Sequence[_Answer]) -> None:
-        with self._lock:
-            for fetch, answer in zip(group, answers, strict=True):
-                if fetch.future.done():
-                    continue
-                # forgotten meanwhile: those who wait get the key, the cache does not
-                if self._under_way.get(fetch.place) is fetch.future:
-                    del self._under_way[fetch.place]
-                    if isinstance(answer, DataKey):
-                        self._keep(fetch.place, answer)
-                fetch.future.set_result(answer)
+    def _land(self, flight: _Flight) -> None:
+        """Keep what came, and tell those who wait. Harmless when it was done before."""
+        if flight.landed.is_set():
+            return
+        places = list(flight.requests)
+        for begin in range(0, len(places), _SLICE):
+            with self._lock:
+                until = self._clock.monotonic() + self._lifetime
+                for place in places[begin : begin + _SLICE]:
+                    answer = flight.answers.get(place)
+                    if answer is None:
+                        answer = flight.answers[place] = _UNANSWERED.again()
+                    # forgotten meanwhile: those who wait get the key, the cache does not
+                    if self._under_way.get(place) is flight:
+                        del self._under_way[place]
+                        if isinstance(answer, DataKey):
+                            self._keep(place, answer, until)
+        flight.landed.set()
+
+    def _each(self, do: Callable[[_Given], _Did], whats: Sequence[_Given]) -> list[_Did]:
+        """Do it with each, all at a time, the first on this thread."""
+        others = [self._begin(do, what) for what in whats[1:]]
+        return [do(what) for what in whats[:1]] + [finish() for finish in others]
+
+    def _begin(self, do: Callable[[_Given], _Did], what: _Given) -> Callable[[], _Did]:
+        try:
+            return self._threads.submit(do, what).result
+        except RuntimeError:  # the process is ending: no thread is begun any more
+            return partial(do, what)
 
 
 def _place(scope: KeyScope, key: WrappedKey) -> _Place:

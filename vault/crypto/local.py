@@ -10,9 +10,10 @@ HKDF-SHA-256(version N of the key, info = context), associated data the key's na
 
 import base64
 import binascii
+import contextlib
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from vault.crypto.key_file import LocalKey, changing, read_keys, write_keys
 from vault.crypto.names import SIGNING_KIND, STANDARD_CLASSES, WRAPPING_KIND, all_keys
 from vault.crypto.opaque import KEY_BYTES, derive
-from vault.domain.errors import ConfigurationError, DatavaultError, IntegrityError, KeysUnavailableError
+from vault.domain.errors import (
+    ConfigurationError,
+    DatavaultError,
+    IntegrityError,
+    InvalidArgumentError,
+    KeysUnavailableError,
+    KeyTooOldError,
+)
 from vault.domain.protocols import KeyHealth, KeyInfo, PublicKey, Randomness, UnwrapItem, WrapItem
 
 _NONCE_BYTES: Final = 12
@@ -54,6 +62,7 @@ class LocalKeyProvider:
         self._path = path
         self._randomness = randomness
         self._lock = threading.Lock()
+        self._seen = _mark(path)
         self._keys = read_keys(path)
         if not self._keys:
             if not create:
@@ -102,30 +111,34 @@ class LocalKeyProvider:
 
     def rotate(self, key: str) -> int:
         """See KeyProvider."""
-        try:
-            with self._lock, changing(self._path):
-                # another process may have changed the file: what is written must hold its keys too
-                keys = read_keys(self._path)
-                if key not in keys:
-                    raise _unknown(key)
-                keys[key] = keys[key].rotated(self._fresh())
-                write_keys(self._path, keys)
-                self._keys = keys
-                return len(keys[key].versions)
-        except ConfigurationError:
-            # its message names the path, which is for the operator at start and not for callers
-            raise KeysUnavailableError("the key file cannot be read or written") from None
+        return len(self._change(key, lambda found: found.rotated(self._fresh())).versions)
 
-    def sign(self, key: str, message: bytes) -> bytes:
+    def retire(self, key: str, before: int) -> None:
         """See KeyProvider."""
-        raw = self._key(key, SIGNING_KIND).versions[-1]
-        return Ed25519PrivateKey.from_private_bytes(raw).sign(message)
 
-    def public_key(self, key: str) -> PublicKey:
+        def retired(found: LocalKey) -> LocalKey:
+            if not 1 <= before <= len(found.versions):
+                known = f"the key {key} has versions 1 to {len(found.versions)}"
+                raise InvalidArgumentError.of("before", known)
+            return found.retired(before)
+
+        self._change(key, retired)
+
+    def wrapped_version(self, wrapped: bytes) -> int:
         """See KeyProvider."""
-        versions = self._key(key, SIGNING_KIND).versions
-        public = Ed25519PrivateKey.from_private_bytes(versions[-1]).public_key()
-        return PublicKey(len(versions), public.public_bytes_raw())
+        match = _WRAPPED.fullmatch(wrapped)
+        if match is None:
+            raise IntegrityError("a wrapped key is malformed")
+        return int(match[1])
+
+    def sign(self, key: str, message: bytes, version: int = 0) -> bytes:
+        """See KeyProvider."""
+        return self._signing_key(key, version)[1].sign(message)
+
+    def public_key(self, key: str, version: int = 0) -> PublicKey:
+        """See KeyProvider."""
+        version, private = self._signing_key(key, version)
+        return PublicKey(version, private.public_key().public_bytes_raw())
 
     def info(self, key: str) -> KeyInfo:
         """See KeyProvider."""
@@ -136,8 +149,43 @@ class LocalKeyProvider:
         """See KeyProvider."""
         return KeyHealth(True, "local key file, for development only")
 
+    def close(self) -> None:
+        """See KeyProvider. It holds nothing that needs releasing."""
+
+    def _change(self, name: str, change: Callable[[LocalKey], LocalKey]) -> LocalKey:
+        try:
+            with self._lock, changing(self._path):
+                # another process may have changed the file: what is written must hold its keys too
+                keys = read_keys(self._path)
+                if name not in keys:
+                    raise _unknown(name)
+                changed = keys[name] = change(keys[name])
+                write_keys(self._path, keys)
+                self._keys = keys
+                return changed
+        except ConfigurationError:
+            # its message names the path, which is for the operator at start and not for callers
+            raise KeysUnavailableError("the key file cannot be read or written") from None
+
+    def _signing_key(self, name: str, version: int) -> tuple[int, Ed25519PrivateKey]:
+        found = self._key(name, SIGNING_KIND)
+        version = version or len(found.versions)
+        if not found.min_decryption_version <= version <= len(found.versions):
+            raise KeysUnavailableError(f"the key {name} has no version {version}")
+        return version, Ed25519PrivateKey.from_private_bytes(found.versions[version - 1])
+
+    def _held(self) -> dict[str, LocalKey]:
+        """The keys, with what other processes of the service have changed since. While the file cannot be
+        read, those read last: it would be a reason not to start, and is none to stop."""
+        found = _mark(self._path)
+        if found != self._seen:
+            with self._lock, contextlib.suppress(ConfigurationError):
+                self._keys = read_keys(self._path) or self._keys
+            self._seen = found
+        return self._keys
+
     def _key(self, name: str, kind: str = "") -> LocalKey:
-        found = self._keys.get(name)
+        found = self._held().get(name)
         if found is None:
             raise _unknown(name)
         if kind and found.kind != kind:
@@ -153,6 +201,15 @@ class LocalKeyProvider:
         return self._randomness.token(KEY_BYTES)
 
 
+def _mark(path: Path) -> tuple[int, int, int]:
+    """Differs when the file was replaced or written to."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
 def _open(name: str, key: LocalKey, item: UnwrapItem) -> bytes | DatavaultError:
     match = _WRAPPED.fullmatch(item.wrapped)
     if match is None:
@@ -161,7 +218,7 @@ def _open(name: str, key: LocalKey, item: UnwrapItem) -> bytes | DatavaultError:
     if version > len(key.versions):
         return IntegrityError("a wrapped key names a version that does not exist")
     if version < key.min_decryption_version:
-        return KeysUnavailableError("a wrapped key is of a version too old to be used")
+        return KeyTooOldError("a wrapped key is of a version too old to be used")
     try:
         sealed = base64.b64decode(match[2], validate=True)
     except binascii.Error:
@@ -178,8 +235,8 @@ def _open(name: str, key: LocalKey, item: UnwrapItem) -> bytes | DatavaultError:
 
 def _no_keys(path: Path) -> ConfigurationError:
     return ConfigurationError(
-        f"{path}: there are no local keys: restore the file from its backup; only the first "
-        "`datavault serve` of a new home makes it"
+        f"{path}: there are no local keys: restore the file from its backup; for a new home "
+        "`datavault keys init` or the first `datavault serve` makes it"
     )
 
 

@@ -6,75 +6,28 @@ its own, derived by HKDF with an info string of its own, so no output of one use
 
 import hmac
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from vault.crypto.encoding import lp
-from vault.crypto.envelope import CUSTOMER_NUMBER, DataKey
+from vault.crypto.lookup_keys import LookupKey, LookupKeys, utf8
 from vault.crypto.names import LOOKUP, PSEUDONYM
 from vault.crypto.opaque import KEY_BYTES, Opaque, derive
-from vault.domain.errors import DatavaultError, IntegrityError, InvalidArgumentError
-from vault.domain.protocols import KeyProvider, Randomness, TenantKeyRepository, UnwrapItem, WrapItem
-from vault.domain.types import ValueScope
+from vault.domain.errors import DatavaultError, IntegrityError
+from vault.domain.protocols import (
+    KeyProvider,
+    Randomness,
+    TenantKeyRepository,
+    TenantKeyRow,
+    UnwrapItem,
+    WrapItem,
+)
 
-_NUMBER_INFO: Final = b"datavault customer number key v1"
-_FINGERPRINT_INFO: Final = b"datavault request fingerprint key v1"
 _PSEUDONYM_INFO: Final = b"datavault pseudonym key v1"
 _FIRST_VERSION: Final = 1
-
-
-class LookupKey(Opaque):
-    """One version of a tenant's lookup key."""
-
-    __slots__ = ("_fingerprints", "_macs", "_numbers", "_tenant", "tenant", "version")
-
-    def __init__(self, tenant: str, version: int, raw: bytes) -> None:
-        self.tenant: Final = tenant
-        self.version: Final = version
-        self._tenant = _utf8("tenant", tenant)
-        # keyed once and copied: hmac.digest lets go of the interpreter lock, which under load costs more
-        self._macs = hmac.new(raw, digestmod="sha256")
-        self._fingerprints = derive(raw, _FINGERPRINT_INFO)
-        self._numbers = DataKey(derive(raw, _NUMBER_INFO))
-
-    def mac(self, number: str) -> bytes:
-        """32 bytes by which `subject_lookup` knows a customer number.
-
-        HMAC-SHA-256 of LP(tenant) || LP(number as given), untruncated.
-
-        Raises:
-            InvalidArgumentError: the number is not UTF-8.
-        """
-        mac = self._macs.copy()
-        mac.update(lp(self._tenant, _utf8("customer_number", number)))
-        return mac.digest()
-
-    def fingerprint(self, content: bytes) -> bytes:
-        """32 bytes that tell whether a repeated request has the same content, and nothing else of it."""
-        return hmac.digest(self._fingerprints, content, "sha256")
-
-    def seal_number(self, subject: bytes, number: str, randomness: Randomness) -> bytes:
-        """The customer number as an envelope, the reserved attribute `$customer-number` of the subject.
-
-        Raises:
-            InvalidArgumentError: the number is not UTF-8.
-        """
-        return self._numbers.seal(self._scope(subject), _utf8("customer_number", number), randomness)
-
-    def open_number(self, subject: bytes, envelope: bytes) -> str:
-        """The customer number.
-
-        Raises:
-            IntegrityError: not this subject's, not under this version of the key, or changed.
-        """
-        try:
-            return self._numbers.open(self._scope(subject), envelope).decode()
-        except UnicodeDecodeError:
-            # the codec error would carry the number itself
-            raise IntegrityError("a stored customer number is not text") from None
-
-    def _scope(self, subject: bytes) -> ValueScope:
-        # written once with the subject and never changed in place: it has no versions to count
-        return ValueScope(self.tenant, subject, CUSTOMER_NUMBER, 1, 1)
+LOOKUP_USE: Final = "lookup"
+PSEUDONYM_USE: Final = "pseudonym"
+_KEYS: Final = {LOOKUP_USE: LOOKUP, PSEUDONYM_USE: PSEUDONYM}
 
 
 class PseudonymKey(Opaque):
@@ -91,9 +44,10 @@ class PseudonymKey(Opaque):
 
 
 class TenantKeys:
-    """Thread-safe. A tenant's keys are made on first use and held in memory for the life of the process.
+    """Thread-safe. A tenant's keys are made on first use and held in memory until they are retired.
 
-    The first use blocks on the provider and the store, so it must not happen inside a transaction.
+    The first use and `refresh` block on the provider and the store, so neither must happen inside a
+    transaction.
     """
 
     def __init__(
@@ -103,25 +57,55 @@ class TenantKeys:
         self._repository = repository
         self._randomness = randomness
         self._lock = threading.Lock()
-        self._lookups: dict[str, LookupKey] = {}
+        self._lookups: dict[str, LookupKeys] = {}
         self._roots: dict[str, bytes] = {}
         self._pseudonyms: dict[tuple[str, str, str, str | None], PseudonymKey] = {}
 
-    def lookup(self, tenant: str) -> LookupKey:
-        """The newest lookup key of the tenant.
+    def lookup(self, tenant: str) -> LookupKeys:
+        """The lookup keys of the tenant, as they were read last.
 
         Raises:
             KeysUnavailableError, StoreUnavailableError: on first use.
-            IntegrityError: the stored key does not open for this tenant.
+            IntegrityError: a stored key does not open for this tenant.
         """
-        found = self._lookups.get(tenant)
-        if found is None:
-            with self._lock:
-                found = self._lookups.get(tenant)
-                if found is None:
-                    version, raw = self._newest(tenant, "lookup", LOOKUP)
-                    found = self._lookups[tenant] = LookupKey(tenant, version, raw)
-        return found
+        return self._lookups.get(tenant) or self._first_lookup(tenant)
+
+    def refresh(self, tenant: str) -> LookupKeys:
+        """Read the tenant's lookup keys again; asks the provider only for those not in memory yet.
+
+        Raises:
+            KeysUnavailableError, StoreUnavailableError, IntegrityError: those read before stay.
+        """
+        with self._lock:
+            held = self._lookups.get(tenant)
+            rows = self._load(tenant, LOOKUP_USE)
+            if held is None or held.rows != tuple(rows):
+                held = self._lookups[tenant] = self._open(tenant, rows, held)
+            return held
+
+    def refresh_all(self) -> None:
+        """`refresh` every tenant in memory, so that what was retired is forgotten.
+
+        Raises: as `refresh`, at the first tenant that cannot be read.
+        """
+        for tenant in list(self._lookups):
+            self.refresh(tenant)
+
+    def draft_lookup(self, tenant: str) -> TenantKeyRow:
+        """The next version of the tenant's lookup key: random, wrapped, in no table yet.
+
+        Raises:
+            KeysUnavailableError, StoreUnavailableError.
+            IntegrityError: what the provider wrapped does not open again.
+        """
+        context = _context(tenant, LOOKUP_USE)
+        raw = self._randomness.token(KEY_BYTES)
+        wrapped = self._provider.wrap(LOOKUP, [WrapItem(raw, context)])[0]
+        # once it is in the table every replica depends on it
+        [opened] = self._unwrap(LOOKUP_USE, [wrapped], context)
+        if not isinstance(opened, bytes) or not hmac.compare_digest(opened, raw):
+            raise IntegrityError("a new lookup key does not open again")
+        return TenantKeyRow(self.refresh(tenant).rows[-1].version + 1, wrapped)
 
     def warm(self, tenant: str) -> None:
         """Make or fetch all keys of a tenant now, so that no read waits for the provider.
@@ -139,40 +123,80 @@ class TenantKeys:
         at = (tenant, caller, attribute, purpose)
         found = self._pseudonyms.get(at)
         if found is None:
-            parts = [_utf8("name", part) for part in at if part is not None]
+            parts = [utf8("name", part) for part in at if part is not None]
             found = PseudonymKey(derive(self._root(tenant), lp(_PSEUDONYM_INFO, *parts)))
             found = self._pseudonyms.setdefault(at, found)
         return found
 
+    def _first_lookup(self, tenant: str) -> LookupKeys:
+        with self._lock:
+            found = self._lookups.get(tenant)
+            if found is None:
+                found = self._lookups[tenant] = self._open(tenant, self._load(tenant, LOOKUP_USE), None)
+            return found
+
+    def _open(self, tenant: str, rows: Sequence[TenantKeyRow], held: LookupKeys | None) -> LookupKeys:
+        """
+        Raises:
+            IntegrityError: a version in force does not open. A retired one is left out: a request from before
+                the rotation that is repeated now is then refused, not carried out again.
+        """
+        keys = _still_good(rows, held)
+        lacking = [row for row in rows if row.version not in keys]
+        raws = self._unwrap(LOOKUP_USE, [row.wrapped for row in lacking], _context(tenant, LOOKUP_USE))
+        for row, raw in zip(lacking, raws, strict=True):
+            if isinstance(raw, bytes):
+                keys[row.version] = LookupKey(tenant, row.version, raw)
+            elif not row.retired_at or not isinstance(raw, IntegrityError):
+                raise raw
+        return LookupKeys(tenant, rows, keys)
+
     def _root(self, tenant: str) -> bytes:
+        root = self._roots.get(tenant)
+        if root is not None:
+            return root
         with self._lock:
             root = self._roots.get(tenant)
             if root is None:
-                _, root = self._newest(tenant, "pseudonym", PSEUDONYM)
-                self._roots[tenant] = root
+                newest = self._load(tenant, PSEUDONYM_USE)[-1]
+                [opened] = self._unwrap(PSEUDONYM_USE, [newest.wrapped], _context(tenant, PSEUDONYM_USE))
+                if isinstance(opened, DatavaultError):
+                    raise opened
+                root = self._roots[tenant] = opened
             return root
 
-    def _newest(self, tenant: str, use: str, key: str) -> tuple[int, bytes]:
-        context = lp(_utf8("tenant", tenant), use.encode())
-        rows = self._repository.load(tenant, use) or self._first(tenant, use, key, context)
-        version, wrapped = rows[-1]
-        # also when this process made it: what serves is what the table holds and the provider opens again
-        raw = self._provider.unwrap(key, [UnwrapItem(wrapped, context)])[0]
-        if isinstance(raw, DatavaultError):
-            raise raw
-        if len(raw) != KEY_BYTES:
-            raise IntegrityError(f"the {use} key of a tenant is not 32 bytes long")
-        return version, raw
+    def _load(self, tenant: str, use: str) -> list[TenantKeyRow]:
+        """The versions in the table; the first is made where there is none."""
+        rows = self._repository.load(tenant, use)
+        if not rows:
+            raw = self._randomness.token(KEY_BYTES)
+            wrapped = self._provider.wrap(_KEYS[use], [WrapItem(raw, _context(tenant, use))])[0]
+            # also when this process made it: what serves is what the table holds and the provider opens again
+            rows = self._repository.insert_first(tenant, use, _FIRST_VERSION, wrapped)
+        return rows
 
-    def _first(self, tenant: str, use: str, key: str, context: bytes) -> list[tuple[int, bytes]]:
-        raw = self._randomness.token(KEY_BYTES)
-        wrapped = self._provider.wrap(key, [WrapItem(raw, context)])[0]
-        return self._repository.insert_first(tenant, use, _FIRST_VERSION, wrapped)
+    def _unwrap(self, use: str, wrapped: Sequence[bytes], context: bytes) -> list[bytes | DatavaultError]:
+        if not wrapped:
+            return []
+        raws = self._provider.unwrap(_KEYS[use], [UnwrapItem(each, context) for each in wrapped])
+        return [_checked(use, raw) for raw in raws]
 
 
-def _utf8(field: str, text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        # the codec error would carry the text itself
-        raise InvalidArgumentError.of(field, "must be UTF-8 text") from None
+def _still_good(rows: Sequence[TenantKeyRow], held: LookupKeys | None) -> dict[int, LookupKey]:
+    """What memory holds of the rows, by version: a version that is wrapped otherwise now is opened again, as
+    the table may have been put back to an older state and gone another way since."""
+    if held is None:
+        return {}
+    known: Mapping[int, bytes] = {row.version: row.wrapped for row in held.rows}
+    wrapped = {row.version: row.wrapped for row in rows}
+    return {key.version: key for key in held.kept if wrapped.get(key.version) == known.get(key.version)}
+
+
+def _context(tenant: str, use: str) -> bytes:
+    return lp(utf8("tenant", tenant), use.encode())
+
+
+def _checked(use: str, raw: bytes | DatavaultError) -> bytes | DatavaultError:
+    if isinstance(raw, bytes) and len(raw) != KEY_BYTES:
+        return IntegrityError(f"the {use} key of a tenant is not 32 bytes long")
+    return raw

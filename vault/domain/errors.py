@@ -6,6 +6,7 @@ Messages are shown to callers: they never hold an attribute value, key, token, S
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class ErrorReason(StrEnum):
@@ -53,6 +54,12 @@ class DatavaultError(Exception):
         self.message = message
         self.violations = tuple(violations)
         self.retry_after_seconds = retry_after_seconds
+
+    def again(self) -> Self:
+        """An equal error for another place to raise: an error has one traceback, and is raised once."""
+        return type(self)(
+            self.message, violations=self.violations, retry_after_seconds=self.retry_after_seconds
+        )
 
 
 class UnauthenticatedError(DatavaultError):
@@ -155,6 +162,19 @@ class KeysUnavailableError(DatavaultError):
     reason = ErrorReason.KEYS_UNAVAILABLE
 
 
+class KeyTooOldError(KeysUnavailableError):
+    """A wrapped key is of a version that the provider no longer opens: the row may have been rewrapped since
+    it was read, so read it once more."""
+
+
+class KeyForbiddenError(KeysUnavailableError):
+    """The provider answers, and does not let this replica use this key: another replica may."""
+
+
+class KeyMissingError(KeysUnavailableError):
+    """The provider answers, and has no key of this name."""
+
+
 class IntegrityError(DatavaultError):
     """A ciphertext, wrapped key or log entry is not what was stored: tampered with, moved or corrupted."""
 
@@ -176,6 +196,10 @@ class ConfigurationError(DatavaultError):
 
 class StartRefusedError(ConfigurationError):
     """The service must not start on this state; the message gives the command that resolves it."""
+
+
+class ConflictError(StoreUnavailableError):
+    """Another change was first: nothing was changed, and doing it anew may succeed."""
 
 
 class UncertainCommitError(StoreUnavailableError):

@@ -19,6 +19,8 @@ class Limits:
     error_details_bytes: int = 4 * 1024
     error_violations: int = 20
     audit_page_records: int = 1_000
+    policy_compare_seconds: float = 2.0
+    """How long a bundle's engine is compared with Casbin before it decides anything."""
 
     group_reads: int = 256
     group_milliseconds: float = 20.0

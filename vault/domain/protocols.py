@@ -30,7 +30,7 @@ class Randomness(Protocol):
 
 
 class Transactions(Protocol):
-    """The database, as one connection per thread (store/database.py)."""
+    """The database, in blocks of the calling thread (store/database.py)."""
 
     def read(self) -> "AbstractContextManager[Connection]":
         """One snapshot: every statement inside sees the same moment. Nothing can be written.
@@ -39,12 +39,18 @@ class Transactions(Protocol):
             StoreUnavailableError: locked, missing, gone.
         """
 
+    def read_once(self) -> "AbstractContextManager[Connection]":
+        """For one statement, which is a snapshot by itself: as `read`, in one round trip."""
+
+    def write_once(self) -> "AbstractContextManager[Connection]":
+        """For one statement, durable once it returns: as `write`, in one round trip."""
+
     def write(self) -> "AbstractContextManager[Connection]":
         """One transaction, committed durably at the end of the block, rolled back by an exception.
 
         Raises:
             StoreUnavailableError: locked, full, read-only, gone. Nothing was changed, except after an
-                uncertain COMMIT (`UncertainCommitError`).
+                uncertain COMMIT (`UncertainCommitError`). ConflictError: another change was first.
         """
 
 
@@ -87,10 +93,15 @@ class KeyInfo:
 
 @dataclass(frozen=True, slots=True)
 class KeyHealth:
-    """Whether the provider answers, and one sentence for operators (no secrets)."""
+    """Whether the provider answers, and one sentence for operators (no secrets).
+
+    `token_seconds_left` is the rest of the token's lifetime before it has to be renewed; None where it never
+    ends or is not known.
+    """
 
     healthy: bool
     detail: str
+    token_seconds_left: int | None = None
 
 
 class KeyProvider(Protocol):
@@ -109,7 +120,8 @@ class KeyProvider(Protocol):
         """Wrap all items or raise."""
 
     def unwrap(self, key: str, items: Sequence[UnwrapItem]) -> list[bytes | DatavaultError]:
-        """Per item the plaintext, or IntegrityError (does not open) or KeysUnavailableError."""
+        """Per item the plaintext, or IntegrityError (does not open), KeyTooOldError (its version is retired)
+        or KeysUnavailableError. KeyForbiddenError is raised when the replica may not use the key."""
 
     def rewrap(self, key: str, items: Sequence[UnwrapItem]) -> list[bytes | DatavaultError]:
         """Per item the same plaintext under the newest version of the key, without showing it."""
@@ -117,27 +129,82 @@ class KeyProvider(Protocol):
     def rotate(self, key: str) -> int:
         """Make a new version and return its number."""
 
-    def sign(self, key: str, message: bytes) -> bytes:
-        """64-byte Ed25519 signature over the raw message, by the newest version."""
+    def retire(self, key: str, before: int) -> None:
+        """Raise the oldest version that opens to `before`; versions below it open no more. Never lowers it.
 
-    def public_key(self, key: str) -> PublicKey:
-        """Newest public key."""
+        Raises:
+            InvalidArgumentError: there is no such version.
+        """
+
+    def wrapped_version(self, wrapped: bytes) -> int:
+        """The version of the key that wrapped it, read from its text without asking the provider.
+
+        Raises:
+            IntegrityError: not what this provider wraps.
+        """
+
+    def sign(self, key: str, message: bytes, version: int = 0) -> bytes:
+        """64-byte Ed25519 signature over the raw message, by one version (0: the newest)."""
+
+    def public_key(self, key: str, version: int = 0) -> PublicKey:
+        """Public key of one version (0: the newest).
+
+        Raises:
+            KeysUnavailableError: there is no such version.
+        """
 
     def info(self, key: str) -> KeyInfo:
-        """State of one key."""
+        """State of one key. KeyForbiddenError when the replica may not look at it."""
+
+    def close(self) -> None:
+        """Release what it holds: connections, the thread that renews the token, the token itself."""
 
     def health(self) -> KeyHealth:
         """Never raises."""
 
 
 class Signer(Protocol):
-    """Signs with one fixed key; all the audit room knows of keys."""
+    """Signs with one fixed key."""
 
     def sign(self, message: bytes) -> bytes:
         """64-byte Ed25519 signature (RFC 8032, pure) over the raw message."""
 
     def public_key(self) -> bytes:
         """32 raw bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantKeyRow:
+    """One version of a tenant's key as the provider wrapped it.
+
+    `retired_at` is 0 while the version is in force, else when it ceased to be: microseconds since 1970 UTC.
+    """
+
+    version: int
+    wrapped: bytes
+    retired_at: int = 0
+
+
+class LogSigners(Protocol):
+    """The log key, version by version; all the audit room knows of keys."""
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Names of the key providers at hand. Keys of the first sign new logs; a second one is there only
+        while keys move from one to the other."""
+
+    def newest(self) -> PublicKey:
+        """The newest version of the log key at the first provider."""
+
+    def versions(self) -> list[PublicKey]:
+        """Every version of it that can still sign, oldest first."""
+
+    def signer(self, provider: str, version: int) -> Signer:
+        """Signs with one version.
+
+        Raises:
+            KeysUnavailableError: that provider is not at hand.
+        """
 
 
 class TenantKeyRepository(Protocol):
@@ -147,10 +214,10 @@ class TenantKeyRepository(Protocol):
     StoreUnavailableError.
     """
 
-    def load(self, tenant: str, use: str) -> list[tuple[int, bytes]]:
-        """(version, wrapped) of each, newest last; empty when there is none."""
+    def load(self, tenant: str, use: str) -> list[TenantKeyRow]:
+        """Every version that is kept, retired ones too, newest last; empty when there is none."""
 
-    def insert_first(self, tenant: str, use: str, version: int, wrapped: bytes) -> list[tuple[int, bytes]]:
+    def insert_first(self, tenant: str, use: str, version: int, wrapped: bytes) -> list[TenantKeyRow]:
         """Insert unless (tenant, use, version) is there, commit, and return what is there, newest last."""
 
 

@@ -98,6 +98,7 @@ class Act(StrEnum):
     SUBJECT_RESTRICT = "subject.restrict"
     SUBJECT_OBJECT = "subject.object"
     SUBJECT_JURISDICTIONS = "subject.jurisdictions"
+    SUBJECT_RETENTION = "subject.retention"
     SUBJECT_HISTORY = "subject.history"
     POLICY_READ = "policy.read"
     POLICY_EXPLAIN = "policy.explain"
@@ -310,22 +311,31 @@ class ConsentEvent:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The subject row. `restricted_seq` 0 means not restricted; otherwise the seq of the restriction."""
+    """The subject row. `restricted_seq` 0 means not restricted; otherwise the seq of the restriction.
+
+    `legal_hold` is the reason for which nothing may be destroyed, '' where there is none.
+    """
 
     id: bytes
     audit_pseudonym: str
     jurisdictions: tuple[str, ...]
     restricted_seq: int = 0
     last_seq: int = 0
+    legal_hold: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
-    """A row of subject_key: a DEK as the KMS wrapped it, and the id that commits to it (32 bytes)."""
+    """A row of subject_key: a DEK as the KMS wrapped it, and the id that commits to it (32 bytes).
+
+    `retained` says that an erasure left it because of a retention ground or a legal hold: what it opens is
+    read for that alone, and nothing new is encrypted under it.
+    """
 
     key_class: str
     dek_id: bytes
     wrapped: bytes
+    retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)

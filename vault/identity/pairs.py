@@ -6,15 +6,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from vault.domain.errors import ConfigurationError
+from vault.domain.secret_files import refuse_loose
 
 
 def require_pair(certificate_path: Path, key_path: Path) -> x509.Certificate:
     """The certificate that the server shows: the first of a chain.
 
     Raises:
-        ConfigurationError: a file is unreadable or not PEM of its kind, the key is encrypted, or the two do
-            not belong together: TLS handshakes would fail, and say nothing of why.
+        ConfigurationError: a file is unreadable or not PEM of its kind, the key is encrypted or others may
+            read it, or the two do not belong together: TLS handshakes would fail, and say nothing of why.
     """
+    refuse_loose(key_path, "the server's key")
     certificate, key_pem = _certificate(certificate_path), _read(key_path)
     try:
         key = load_pem_private_key(key_pem, password=None)

@@ -19,11 +19,13 @@ TOTAL_BYTES: Final = 3_584 * 1024
 stays within the message limit: every bundle that serves can be looked at."""
 FILES: Final = 4_000
 _FOLDER_DEPTH: Final = 4
+_MOUNTED: Final = "..data"
+"""Kubernetes mounts a ConfigMap as links into this one, which it replaces when the ConfigMap changes."""
 _TOO_LARGE: Final = f"more than {FILES} files or {TOTAL_BYTES} bytes in all"
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """All files below `folder` by their path with `/`.
+    """All files below `folder` by their path with `/`; of a mounted ConfigMap, those of one version of it.
 
     Raises:
         FolderError: not a folder, or unreadable.
@@ -33,7 +35,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     total = 0
     try:
-        for path, entry in _walk(folder, "", 0):
+        for path, entry in _walk(_content(folder), "", 0):
             fault = _fault(entry)
             if fault:
                 problems.add(path, START, fault)
@@ -79,6 +81,17 @@ def _unreadable(folder: Path, error: OSError) -> FolderError:
     if not folder.is_dir():
         return FolderError(folder, "no such folder; set DATAVAULT_POLICIES")
     return FolderError(folder, f"cannot read the policies folder: {error.strerror or 'unreadable'}")
+
+
+def _content(folder: Path) -> Path:
+    """Where the files themselves are. The link of a mount is followed once, so that no file of another
+    version comes among them, and nowhere but to the folder beside it."""
+    link = folder / _MOUNTED
+    if not link.is_symlink():
+        return folder
+    version = link.readlink()
+    inside = version.name == str(version) and not (folder / version).is_symlink()
+    return folder / version if inside else folder
 
 
 def _walk(folder: Path | str, prefix: str, depth: int) -> Iterator[tuple[str, "os.DirEntry[str]"]]:

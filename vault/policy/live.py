@@ -6,8 +6,9 @@ per bundle and swapped by one reference assignment, so no decision ever sees hal
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
+from vault.domain.limits import LIMITS
 from vault.domain.protocols import Clock, DecisionEngine
 from vault.domain.system import SystemClock
 from vault.policy.bundle import Bundle, load_bundle
@@ -19,7 +20,6 @@ from vault.policy.rules import POLICY_FILE
 from vault.policy.testing_cases import run_tests
 
 EngineName = Literal["compiled", "casbin"]
-COMPARE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +64,27 @@ class LivePolicy:
         """Put in force what `prepare` gave."""
         self._current = loaded
 
-    def prepare(self, bundle: Bundle, engine: EngineName = "compiled") -> Loaded:
-        """Test and compare a bundle without putting it in force. Raises: PolicyError."""
+    def prepare(self, bundle: Bundle, engine: EngineName = "compiled", *, compared: bool = False) -> Loaded:
+        """Test and compare a bundle without putting it in force. `compared`: another process of this server
+        has compared these very bytes.
+
+        Raises:
+            PolicyError.
+        """
         compiled = CompiledEngine(bundle)
         casbin = CasbinEngine(bundle)
         chosen: DecisionEngine = casbin if engine == "casbin" else compiled
         failed = [result.problem() for result in run_tests(bundle, compiled) if not result.passed]
         if failed:
             raise PolicyError(failed)
-        differences = compare(bundle, COMPARE_SECONDS, compiled=compiled, reference=casbin, clock=self._clock)
-        if differences:
-            raise PolicyError(PolicyProblem(POLICY_FILE, 1, 1, str(found)) for found in differences)
+        if not compared:
+            found = compare(
+                bundle,
+                LIMITS.policy_compare_seconds,
+                compiled=compiled,
+                reference=casbin,
+                clock=self._clock,
+            )
+            if found:
+                raise PolicyError(PolicyProblem(POLICY_FILE, 1, 1, str(each)) for each in found)
         return Loaded(bundle, chosen, self._clock.now())

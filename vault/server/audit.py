@@ -44,7 +44,8 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         )
         return pb.QueryRecordsResponse(
             records=[
-                pb.LogRecord(position=found.index, entry=encode(found.record)) for found in page.records
+                pb.LogRecord(position=found.index, entry=encode(found.record), log=found.origin)
+                for found in page.records
             ],
             next_page_token=page.next_page_token,
             record=record_ref(recorded),

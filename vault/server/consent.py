@@ -1,11 +1,11 @@
-"""ConsentService and RightsService: what customers decide."""
+"""ConsentService: what customers decide."""
 
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 from vault.consent.overview import InForce
-from vault.consents import ConsentOutcome, ConsentWrite, Token
+from vault.consents import ConsentWrite, Token
 from vault.domain.errors import InvalidArgumentError, Violation
 from vault.domain.types import Caller, ConsentEvent, ConsentState
 from vault.rights import RightsPipeline
@@ -14,8 +14,7 @@ from vault.server.convert import REASON_NUMBERS, STATE_NUMBERS, STATES, microsec
 from vault.server.edge import Edge, unary
 from vault.showing import ConsentViews
 from vault.v1 import consent_service_pb2 as pb
-from vault.v1 import consent_service_pb2_grpc, rights_service_pb2_grpc
-from vault.v1 import rights_service_pb2 as rights_pb
+from vault.v1 import consent_service_pb2_grpc
 
 _DEFAULT_PAGE: Final = 100
 _LARGEST_PAGE: Final = 250
@@ -66,7 +65,9 @@ class ConsentServicer(consent_service_pb2_grpc.ConsentServiceServicer):
         )
         outcome = await self._changes.run(partial(self._rights.record_consent, caller, write))
         return pb.RecordConsentResponse(
-            token=_token(outcome.token), effective=_effective(outcome.effective), replayed=outcome.replayed
+            token=consent_token(outcome.token),
+            effective=effective_purposes(outcome.effective),
+            replayed=outcome.replayed,
         )
 
     @unary
@@ -83,14 +84,16 @@ class ConsentServicer(consent_service_pb2_grpc.ConsentServiceServicer):
         )
         outcome = await self._changes.run(partial(self._rights.withdraw_consent, caller, write))
         return pb.WithdrawConsentResponse(
-            token=_token(outcome.token), effective=_effective(outcome.effective), replayed=outcome.replayed
+            token=consent_token(outcome.token),
+            effective=effective_purposes(outcome.effective),
+            replayed=outcome.replayed,
         )
 
     @unary
     async def GetConsent(self, request: pb.GetConsentRequest, caller: Caller) -> pb.GetConsentResponse:
         overview = await self._queries.run(partial(self._views.overview, caller, request.customer_number))
         return pb.GetConsentResponse(
-            purposes=_effective(overview.purposes),
+            purposes=effective_purposes(overview.purposes),
             jurisdictions=overview.jurisdictions,
             restricted=overview.restricted,
             record=record_ref(overview.recorded),
@@ -120,54 +123,6 @@ class ConsentServicer(consent_service_pb2_grpc.ConsentServiceServicer):
         )
 
 
-class RightsServicer(rights_service_pb2_grpc.RightsServiceServicer):
-    """Restriction and objection."""
-
-    def __init__(self, edge: Edge, rights: RightsPipeline, changes: BlockingWorker) -> None:
-        self.edge = edge
-        self._rights = rights
-        self._changes = changes
-
-    @unary
-    async def RestrictSubject(
-        self, request: rights_pb.RestrictSubjectRequest, caller: Caller
-    ) -> rights_pb.RestrictSubjectResponse:
-        outcome = await self._restrict(caller, request.request_id, request.customer_number, lift=False)
-        return rights_pb.RestrictSubjectResponse(token=_token(outcome.token), replayed=outcome.replayed)
-
-    @unary
-    async def LiftRestriction(
-        self, request: rights_pb.LiftRestrictionRequest, caller: Caller
-    ) -> rights_pb.LiftRestrictionResponse:
-        outcome = await self._restrict(caller, request.request_id, request.customer_number, lift=True)
-        return rights_pb.LiftRestrictionResponse(token=_token(outcome.token), replayed=outcome.replayed)
-
-    @unary
-    async def ObjectToPurpose(
-        self, request: rights_pb.ObjectToPurposeRequest, caller: Caller
-    ) -> rights_pb.ObjectToPurposeResponse:
-        write = ConsentWrite(
-            request_id=request.request_id,
-            customer_number=request.customer_number,
-            purpose=request.purpose,
-            state=ConsentState.OBJECTION_LIFTED if request.lift else ConsentState.OBJECTED,
-            channel=request.channel,
-            evidence=request.evidence,
-        )
-        outcome = await self._changes.run(partial(self._rights.object_to_purpose, caller, write))
-        return rights_pb.ObjectToPurposeResponse(
-            token=_token(outcome.token), effective=_effective(outcome.effective), replayed=outcome.replayed
-        )
-
-    async def _restrict(
-        self, caller: Caller, request_id: str, customer_number: str, *, lift: bool
-    ) -> ConsentOutcome:
-        outcome: ConsentOutcome = await self._changes.run(
-            partial(self._rights.restrict, caller, request_id, customer_number, lift=lift)
-        )
-        return outcome
-
-
 def _moment(request: pb.RecordConsentRequest, field: str, problems: list[Violation]) -> int:
     """Microseconds of an optional moment, 0 for none; what is wrong with it goes to `problems`."""
     if not request.HasField(field):  # type: ignore[arg-type]
@@ -191,11 +146,13 @@ def _after(page_token: str, problems: list[Violation]) -> int:
     return 0
 
 
-def _token(token: Token) -> pb.ConsentToken:
+def consent_token(token: Token) -> pb.ConsentToken:
+    """Names an acknowledged change."""
     return pb.ConsentToken(event_id=token.event_id, seq=token.seq, record=record_ref(token.recorded))
 
 
-def _effective(purposes: Sequence[InForce]) -> list[pb.PurposeConsent]:
+def effective_purposes(purposes: Sequence[InForce]) -> list[pb.PurposeConsent]:
+    """What is in force, as every answer about consent shows it."""
     messages = []
     for one in purposes:
         message = pb.PurposeConsent(

@@ -1,12 +1,14 @@
 """The gRPC edge of every call: identity, deadline, errors, in this order, in one place.
 
-Servicer methods are decorated with `unary` or `stream`; they raise domain errors and return messages. Only
-these wrappers abort, and they return right after: a handler goes on after `abort` in some gRPC versions.
+Servicer methods are decorated with `unary`, `stream` or `progress`; they raise domain errors and return
+messages. Only these wrappers abort, and they return right after: a handler goes on after `abort` in some gRPC
+versions.
 """
 
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -85,6 +87,15 @@ class Edge:
         """Streams take no more requests from now on; each ends when what it took is answered."""
         self._stopping.set()
 
+    async def stopping(self, seconds: float) -> bool:
+        """Whether the server stops, told at once; False after `seconds` at most."""
+        if seconds <= 0:
+            return self._stopping.is_set()
+        try:
+            return await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return False
+
     async def accepted(self, requests: AsyncIterator[Q]) -> AsyncIterator[Q]:
         """The requests of a stream, until the server stops.
 
@@ -141,16 +152,35 @@ def stream(
     method: Callable[[Any, AsyncIterator[Q], Caller], AsyncIterator[A]],
 ) -> Callable[[Any, AsyncIterator[Q], Context], AsyncIterator[A]]:
     """Wrap `async def Method(self, requests, caller)` that yields responses."""
+    return _streaming(method, lambda edge, requests: edge.accepted(requests))
+
+
+def progress(
+    method: Callable[[Any, Q, Caller], AsyncIterator[A]],
+) -> Callable[[Any, Q, Context], AsyncIterator[A]]:
+    """Wrap `async def Method(self, request, caller)` that yields responses to one request.
+
+    It watches `Edge.stopping` by itself: only it knows where its work can be broken off.
+    """
+    return _streaming(method, lambda _, request: request)
+
+
+def _streaming(
+    method: Callable[[Any, Any, Caller], AsyncIterator[A]], asked: Callable[[Edge, Any], Any]
+) -> Callable[[Any, Any, Context], AsyncIterator[A]]:
+    """`asked` gives what the method gets of what gRPC gave."""
     name = method.__name__
 
     @functools.wraps(method)
-    async def call(self: HasEdge, requests: AsyncIterator[Q], context: Context) -> AsyncIterator[A]:
+    async def call(self: HasEdge, given: Any, context: Context) -> AsyncIterator[A]:
         try:
             caller = await self.edge.caller(context)
             self.edge.enter_stream(caller)
             try:
-                async with asyncio.timeout(_stream_time_left(context)):
-                    async for response in method(self, self.edge.accepted(requests), caller):
+                # whoever goes away in the middle ends the method here and now, not at some collection
+                responses: Any = method(self, asked(self.edge, given), caller)
+                async with asyncio.timeout(_stream_time_left(context)), aclosing(responses):
+                    async for response in responses:
                         yield response
                 return
             finally:

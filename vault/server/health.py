@@ -1,6 +1,7 @@
 """Health: NOT_SERVING while reads could not be recorded or no key or policy is there (api.md).
 
-Answered by the event loop, so it answers while the disclosure worker hangs.
+Answered by the event loop, so it answers while the disclosure worker hangs. The service name `alive` asks for
+less: whether this process can still come to serve, or only a restart helps.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from vault.domain.limits import LIMITS
 from vault.server.blocking import BlockingWorker
+from vault.server.listening import ALIVE
 from vault.server.metrics import Meter
 from vault.server.worker import DisclosureWorker
 
@@ -56,8 +58,9 @@ class HealthMonitor:
         probes: Sequence[Probe],
         gauges: Callable[[], dict[str, float]],
         meter: Meter,
+        report: Callable[[str], None] = lambda problem: None,
     ) -> None:
-        """`gauges` blocks like a probe, and runs after them."""
+        """`gauges` blocks like a probe, and runs after them. `report` is told of every look."""
         self.servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self.check_only = CheckServicer(self.servicer)
         self._services = ("", *services)
@@ -66,6 +69,7 @@ class HealthMonitor:
         self._probes = probes
         self._gauges = gauges
         self._meter = meter
+        self._report = report
         self._problem = "starting"
         self._probing: asyncio.Future[str] | None = None
         self._measured: dict[str, float] = {}
@@ -79,11 +83,12 @@ class HealthMonitor:
         """Watch until cancelled."""
         while True:
             await self._set(await self._look())
+            await self._say_alive()
             self._measure()
             await asyncio.sleep(_PERIOD_SECONDS)
 
     async def stop(self) -> None:
-        """Say NOT_SERVING for good: load balancers send no more."""
+        """Say NOT_SERVING for good, `alive` too: load balancers send no more."""
         await self._set(_STOPPING)
         await self.servicer.enter_graceful_shutdown()
 
@@ -114,6 +119,7 @@ class HealthMonitor:
         return ""
 
     async def _set(self, problem: str) -> None:
+        self._report(problem)
         if problem == self._problem:
             return
         self._problem = problem
@@ -129,6 +135,10 @@ class HealthMonitor:
             log.error("not_serving", problem=problem)
         else:
             log.info("serving")
+
+    async def _say_alive(self) -> None:
+        status = health_pb2.HealthCheckResponse
+        await self.servicer.set(ALIVE, status.NOT_SERVING if self._worker.state.stopped else status.SERVING)
 
     def _measure(self) -> None:
         state = self._worker.state

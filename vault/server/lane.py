@@ -8,7 +8,7 @@ holds up no single read. Misses gather while the KMS is being asked and go out t
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -41,8 +41,18 @@ Lacking = tuple[Waiting, MissingKeys]
 class Lane:
     """Thread-safe. `ready` is called when reads were queued again."""
 
-    def __init__(self, name: str, keyring: Keyring, ready: Callable[[], None], *, threads: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        keyring: Keyring,
+        ready: Callable[[], None],
+        *,
+        threads: int,
+        refresh: Callable[[str], None] | None = None,
+    ) -> None:
+        """`refresh` reads a tenant's lookup keys again."""
         self._keyring = keyring
+        self._refresh = refresh
         self._ready = ready
         self._queue: deque[Waiting] = deque()
         self._lock = threading.Lock()
@@ -123,10 +133,28 @@ class Lane:
                     self._fetch([each])
                 return
             fetched = [KeysUnavailableError("the key provider failed")] * len(requests)
+        lookups = self._refreshed({tenant for _, missing in lacking for tenant in missing.tenants})
         answers = iter(fetched)
         for waiting, missing in lacking:
             # each its own answer: equal wrapped bytes in another subject's row must fail there
             keys = {wrapped: next(answers) for _, wrapped in missing.requests}
-            waiting.attempt = Attempt(waiting.attempt.read, {**waiting.attempt.keys, **keys})
+            refreshed = next((lookups[tenant] for tenant in missing.tenants), waiting.attempt.refreshed)
+            waiting.attempt = Attempt(waiting.attempt.read, {**waiting.attempt.keys, **keys}, refreshed)
         self._queue.extend(waiting for waiting, _ in lacking)
         self._ready()
+
+    def _refreshed(self, tenants: Collection[str]) -> dict[str, bool | DatavaultError]:
+        """Have the lookup keys of tenants read again; per tenant True, or why it could not be done."""
+        done: dict[str, bool | DatavaultError] = {}
+        for tenant in tenants:
+            try:
+                if self._refresh is None:
+                    raise KeysUnavailableError("the lookup keys cannot be read again")
+                self._refresh(tenant)
+                done[tenant] = True
+            except DatavaultError as error:
+                done[tenant] = error
+            except Exception as error:
+                log.error("refresh_fault", kind=type(error).__name__)
+                done[tenant] = KeysUnavailableError("the lookup keys cannot be read again")
+        return done

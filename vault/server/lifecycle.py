@@ -9,30 +9,15 @@ import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import grpc
-import structlog
 from grpc_health.v1 import health_pb2_grpc
 
-from vault.domain.errors import StartRefusedError
 from vault.domain.limits import LIMITS
 from vault.server.health import HealthMonitor
-
-log = structlog.get_logger("datavault.server")
-
-_SLACK_BYTES: Final = 64 * 1024
-HEALTH_CALLS: Final = 256
-"""Calls open at once on the probe port, watches most of all."""
-OPTIONS: Final = (
-    ("grpc.max_receive_message_length", LIMITS.message_bytes),
-    ("grpc.max_send_message_length", LIMITS.message_bytes + _SLACK_BYTES),
-    ("grpc.so_reuseport", 0),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.max_concurrent_streams", 1_024),
-)
+from vault.server.listening import ProbeServer, bind, options
+from vault.server.ready import Addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +40,12 @@ class TlsMaterial:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to listen; '' is off, port 0 any free one."""
+    """Where to listen; '' is off, port 0 any free one. `shared`: other processes are on the TLS ports too."""
 
     main: str
     jwt: str = ""
     health: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where it listens."""
-
-    main: str
-    jwt: str
-    health: str
+    shared: bool = False
 
 
 class GrpcServers:
@@ -86,7 +63,7 @@ class GrpcServers:
         self._tls = tls
         self._listen = listen
         self._servers: list[grpc.aio.Server] = []
-        self._health: grpc.aio.Server | None = None
+        self._health = ProbeServer(monitor.servicer)
 
     async def start(self) -> Addresses:
         """Bind all ports and begin to serve.
@@ -99,11 +76,10 @@ class GrpcServers:
             pair, root_certificates=self._tls.client_ca, require_client_auth=True
         )
         main = await self._serve(self._listen.main, mutual)
-        jwt = health = ""
+        jwt = ""
         if self._listen.jwt:
             jwt = await self._serve(self._listen.jwt, grpc.ssl_server_credentials(pair))
-        if self._listen.health:
-            health = await self._serve_health(self._listen.health)
+        health = await self._health.start(self._listen.health)
         return Addresses(main, jwt, health)
 
     async def stop(self) -> None:
@@ -111,48 +87,29 @@ class GrpcServers:
         await asyncio.gather(*(server.stop(LIMITS.drain_seconds) for server in self._servers))
 
     async def stop_health(self) -> None:
-        if self._health is not None:
-            await self._health.stop(None)
+        await self._health.stop()
 
     async def _serve(self, address: str, credentials: grpc.ServerCredentials) -> str:
-        server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=LIMITS.concurrent_calls)
+        server = grpc.aio.server(
+            options=options(shared=self._listen.shared), maximum_concurrent_rpcs=LIMITS.concurrent_calls
+        )
         for registration in self._registrations:
             registration.add(registration.servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._monitor.check_only, server)
         self._servers.append(server)
-        bound = _bind(address, lambda: server.add_secure_port(address, credentials))
+        bound = bind(address, lambda: server.add_secure_port(address, credentials))
         await server.start()
         return bound
-
-    async def _serve_health(self, address: str) -> str:
-        self._health = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=HEALTH_CALLS)
-        health_pb2_grpc.add_HealthServicer_to_server(self._monitor.servicer, self._health)
-        server = self._health
-        bound = _bind(address, lambda: server.add_insecure_port(address))
-        await server.start()
-        return bound
-
-
-def _bind(address: str, bind: Callable[[], int]) -> str:
-    host = address.rpartition(":")[0]
-    try:
-        port = bind()
-    except (RuntimeError, ValueError):
-        port = 0
-    if not port:
-        raise StartRefusedError(
-            f"cannot listen on {address}: is another server there, and does the host name exist?"
-        )
-    return f"{host}:{port}"
 
 
 class Signals:
-    """SIGTERM and SIGINT ask the service to stop, SIGHUP to load the policies anew.
+    """SIGTERM and SIGINT ask the service to stop, SIGHUP to load the policies anew; without `reload` it does
+    nothing.
 
     From the moment this is made, in the running loop, none of them kills the process.
     """
 
-    def __init__(self, reload: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, reload: Callable[[], Awaitable[None]] | None) -> None:
         self._reload = reload
         self._stop = asyncio.Event()
         self._reloads: set[asyncio.Future[None]] = set()
@@ -167,6 +124,8 @@ class Signals:
         await self._stop.wait()
 
     def _begin_reload(self) -> None:
+        if self._reload is None:
+            return
         reload = asyncio.ensure_future(self._reload())
         self._reloads.add(reload)
         reload.add_done_callback(self._reloads.discard)

@@ -55,8 +55,8 @@ class DisclosureWorker:
         self._clock = clock
         self._wake = threading.Event()
         # one read must not wait for another's KMS call; a bulk is best gathered into few of them
-        self._single = Lane("single", keyring, self._wake.set, threads=2)
-        self._bulk = Lane("bulk", keyring, self._wake.set, threads=1)
+        self._single = Lane("single", keyring, self._wake.set, threads=2, refresh=self._refresh)
+        self._bulk = Lane("bulk", keyring, self._wake.set, threads=1, refresh=self._refresh)
         self._unanswered: set[asyncio.Future[ReadOutcome]] = set()
         self._stopping = False
         self._dead = False
@@ -147,6 +147,9 @@ class DisclosureWorker:
             if not future.done():
                 future.set_result(error)
 
+    def _refresh(self, tenant: str) -> None:
+        self._pipeline.refresh(tenant)
+
     # --- on the worker thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -195,7 +198,10 @@ class DisclosureWorker:
                 waiting.attempts += 1
                 lacking.append((waiting, result))
             else:
-                error = KeysUnavailableError("the keys changed too often while reading")
+                error = KeysUnavailableError(
+                    "the keys changed too often while reading",
+                    retry_after_seconds=LIMITS.retry_after_seconds,
+                )
                 answers.append((waiting, error))
         if answers:
             self._call(_settle, answers)

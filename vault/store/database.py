@@ -1,39 +1,35 @@
-"""The database: transactions for the calling thread, and what it means when they fail.
+"""The database as the pipelines use it: transactions of the calling thread, and what it means when they fail.
 
-Every thread keeps its own connections open, one that reads and one that writes, because taking one from a
-pool costs four times the statement that a read needs. A connection that failed is closed, and the next use
-opens a new one.
+What SQLite and PostgreSQL have in common. Each thread has at most one block of a kind open, on a connection
+of its own; taking one from SQLAlchemy's pool would cost four times the statement that a read needs.
 """
 
-import os
-import sqlite3
 import threading
-import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from enum import Enum
 from typing import Final
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
-from vault.domain.errors import (
-    DatavaultError,
-    StartRefusedError,
-    StoreUnavailableError,
-    UncertainCommitError,
-)
-from vault.store import sqlite
-from vault.store.filelock import FileLock
-from vault.store.slot import FairSlot
-
-SLOT_SECONDS: Final = 5.0
-"""How long a change waits for the changes before it, in one process."""
-BUSY_SECONDS: Final = 2.0
-"""How long a transaction waits for another process."""
-PROBE_SECONDS: Final = 1.0
+from vault.domain.errors import DatavaultError, UncertainCommitError
 
 
-class _Side:
+class Block(Enum):
+    """What a thread can have open."""
+
+    READ = "a read() inside a read()"
+    WRITE = "a write() inside a write()"
+    READ_ONCE = "a read_once() inside a read()"
+    WRITE_ONCE = "a write_once() inside a write()"
+
+    @property
+    def writes(self) -> bool:
+        return self in (Block.WRITE, Block.WRITE_ONCE)
+
+
+class Side:
     """What one thread holds for reading, or for writing."""
 
     __slots__ = ("connection", "open")
@@ -45,79 +41,63 @@ class _Side:
 
 class _Held(threading.local):
     def __init__(self) -> None:
-        self.reading = _Side()
-        self.writing = _Side()
+        self.reading = Side()
+        self.writing = Side()
 
 
-class Database:
-    """Implements `Transactions` (domain/protocols.py) on one SQLite file.
+class Database(ABC):
+    """Implements `Transactions` (domain/protocols.py).
 
-    A thread has at most one block of a kind open; a second one inside is a programming error (RuntimeError).
-    A `read()` inside a `write()` is a snapshot of its own and does not see the change under way.
+    A block inside another of its side is a programming error (RuntimeError). A read inside a write is a
+    snapshot of its own and does not see the change under way.
 
-    `driver` is the class of the driver's connections; tests give one that fails on demand.
+    Args:
+        name: what messages to operators call it; holds no password.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        slot_seconds: float = SLOT_SECONDS,
-        busy_seconds: float = BUSY_SECONDS,
-        driver: type[sqlite3.Connection] = sqlite3.Connection,
-    ) -> None:
-        self.path: Final[Path] = sqlite.database_path(url)
-        self._reader = sqlite.engine(
-            self.path, begin="BEGIN", query_only=True, busy_seconds=busy_seconds, driver=driver
-        )
-        self._writer = sqlite.engine(
-            self.path, begin="BEGIN IMMEDIATE", query_only=False, busy_seconds=busy_seconds, driver=driver
-        )
-        self._slot = FairSlot()
-        self._slot_seconds = slot_seconds
-        self._server_lock = FileLock(self.path.with_name(self.path.name + ".lock"))
+    serves_alone = False
+    """Whether only one server at a time uses it, which then also raises its schema."""
+
+    def __init__(self, name: str) -> None:
+        self.name: Final = name
         self._held = _Held()
-        self._guard = threading.Lock()
-        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self._identity: tuple[int, int] | None = None
-        self._closed = False
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One snapshot, taken by the first statement; nothing can be written.
 
         Raises:
-            StoreUnavailableError: locked, missing, moved, damaged, closed.
+            StoreUnavailableError: it does not answer, is missing, damaged or closed.
         """
-        side = self._held.reading
-        connection = self._begin(self._reader, side)
-        try:
+        with self._reading(Block.READ) as connection:
             yield connection
-        except BaseException as error:
-            self._fail(side, error)
-            raise
-        self._end_read(side)
+
+    @contextmanager
+    def read_once(self) -> Iterator[Connection]:
+        """One statement, which is a snapshot by itself: as `read`, in one round trip."""
+        with self._reading(Block.READ_ONCE) as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction, committed durably at the end of the block, rolled back by an exception.
 
         Raises:
-            StoreUnavailableError: locked, full, read-only, missing, moved, damaged, closed: nothing changed.
+            StoreUnavailableError: locked, full, read-only, gone, closed: nothing changed.
+            ConflictError: another change was first: nothing changed, and doing it anew may succeed.
             UncertainCommitError: COMMIT failed in a way that leaves open whether it happened.
         """
-        with self._write(self._slot_seconds) as connection:
+        with self._writing(Block.WRITE) as connection:
             yield connection
 
-    def probe(self) -> None:
-        """Write and commit something that changes nothing, waiting for the slot for 1 s at most.
+    @contextmanager
+    def write_once(self) -> Iterator[Connection]:
+        """One statement, durable when it returns: as `write`, without a round trip to begin and commit it.
 
-        Raises:
-            StoreUnavailableError: as `write`.
+        An error raised in the block after the statement does not take it back.
         """
-        with self._write(PROBE_SECONDS) as connection:
-            # BEGIN IMMEDIATE alone succeeds on a read-only file; this page goes through the WAL to the disk
-            connection.exec_driver_sql("PRAGMA user_version = 0")
+        with self._writing(Block.WRITE_ONCE) as connection:
+            yield connection
 
     def writable(self) -> bool:
         """Whether a change could be committed now (for health)."""
@@ -127,152 +107,192 @@ class Database:
             return False
         return True
 
+    @abstractmethod
+    def probe(self) -> None:
+        """Commit something that changes nothing.
+
+        Raises:
+            StoreUnavailableError: as `write`.
+        """
+
+    def problem(self) -> str:
+        """Why this server does not take part in serving it now, '' while it does. Blocks; for health."""
+        return ""
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether there is such a database. True where only connecting could tell."""
+
+    @abstractmethod
     def create(self) -> None:
-        """Make the empty database file, mode 0600, unless it is there.
+        """Make an empty database where that is the service's to do.
 
         Raises:
-            StoreUnavailableError: the folder is missing, read-only or full.
+            StoreUnavailableError: it cannot be made.
         """
-        sqlite.create_file(self.path)
 
+    @abstractmethod
+    def join(self) -> None:
+        """Take part in serving this database until `close()` or the end of the process.
+
+        Raises:
+            StartRefusedError: a server or a command has it for itself.
+        """
+
+    @abstractmethod
+    def share(self) -> None:
+        """Be one of several processes of a server whose supervisor has claimed it (`serves_alone`)."""
+
+    @abstractmethod
     def lock_exclusively(self) -> None:
-        """Claim the file for this server until `close()` or the end of the process.
+        """Claim it for this process alone until `close()` or the end of the process.
 
         Raises:
-            StartRefusedError: another server has it, or the folder cannot be written.
+            StartRefusedError: a server uses it, or a command has it for itself.
         """
-        try:
-            taken = self._server_lock.acquire()
-        except OSError:
-            raise StartRefusedError(
-                f"{self.path.parent} cannot be written: make the folder, or give this user the right to"
-                " write it, or set DATAVAULT_HOME to another one"
-            ) from None
-        if not taken:
-            raise StartRefusedError(
-                f"another datavault server uses {self.path}: stop it first, or give this one a home of its"
-                " own with DATAVAULT_HOME"
-            )
 
+    @abstractmethod
+    def scrub(self) -> None:
+        """Rewrite what is stored, so that nothing that was deleted is left in it. Not inside a block.
+
+        Raises:
+            StoreUnavailableError: not done, with the reason. Nothing is lost by that.
+        """
+
+    @abstractmethod
     def close(self) -> None:
-        """Close every thread's connections and give up the server lock. Call it once the workers ended."""
-        with self._guard:
-            self._closed = True
-            connections = list(self._connections)
-            self._connections.clear()
-        for connection in connections:
-            _close(connection)
-        self._server_lock.release()
+        """Close every connection and give up the lock. Call it once the workers ended."""
+
+    # --- what each database does in its own way -------------------------------------------------------------
+
+    @abstractmethod
+    def _begin(self, side: Side, block: Block) -> Connection:
+        """A connection on which a block has begun; it stands in `side.connection`."""
+
+    @abstractmethod
+    def _release(self, side: Side) -> None:
+        """The block ended well: keep or give back the connection."""
+
+    @abstractmethod
+    def _discard(self, side: Side) -> None:
+        """Close the connection for good, which rolls back what is open on it."""
+
+    def _end_snapshot(self, connection: Connection) -> None:
+        """End a read that ended well; there is nothing to commit."""
+        connection.rollback()
+
+    @abstractmethod
+    def _translate(self, error: BaseException) -> DatavaultError | None:
+        """What an error of the database means, without SQL, parameters or path; None for other errors."""
+
+    @abstractmethod
+    def _is_usable(self, connection: Connection, *, failed: bool) -> bool:
+        """Whether a connection can go on once it is rolled back; `failed`: after an error of the database."""
+
+    @abstractmethod
+    def _surely_not_committed(self, error: BaseException) -> bool:
+        """Whether a COMMIT that failed with `error` certainly changed nothing."""
+
+    # --- blocks ---------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _write(self, slot_seconds: float) -> Iterator[Connection]:
-        side = self._held.writing
-        if side.open:
-            raise RuntimeError("a write() inside a write() of the same thread")
-        if not self._slot.acquire(slot_seconds):
-            raise StoreUnavailableError("the database is busy with other changes")
+    def _reading(self, block: Block) -> Iterator[Connection]:
+        side = self._held.reading
+        connection = self._opened(side, block)
         try:
-            connection = self._begin(self._writer, side)
-            try:
-                yield connection
-            except BaseException as error:
-                self._fail(side, error)
-                raise
-            self._commit(side)
-        finally:
-            self._slot.release()
+            yield connection
+        except BaseException as error:
+            self._fail(side, error)
+            raise
+        self._end_read(side)
 
-    def _begin(self, engine: Engine, side: _Side) -> Connection:
-        if side.open:
-            raise RuntimeError("a read() inside a read() of the same thread")
+    @contextmanager
+    def _writing(self, block: Block) -> Iterator[Connection]:
+        side = self._held.writing
+        connection = self._opened(side, block)
         try:
-            self._check_file()
-            connection = side.connection
-            if connection is None or connection.closed:
-                connection = self._open(engine, side)
-            connection.begin()
+            yield connection
+        except BaseException as error:
+            if block is Block.WRITE_ONCE and self._lost_in_commit(error):
+                self._discard(side)
+                raise UncertainCommitError("the database did not confirm the change") from None
+            self._fail(side, error)
+            raise
+        self._commit(side, block)
+
+    def _opened(self, side: Side, block: Block) -> Connection:
+        if side.open:
+            raise RuntimeError(f"{block.value} of the same thread")
+        try:
+            connection = self._begin(side, block)
         except BaseException as error:
             self._fail(side, error)
             raise
         side.open = True
         return connection
 
-    def _open(self, engine: Engine, side: _Side) -> Connection:
-        connection = engine.connect()
-        side.connection = connection
-        with self._guard:
-            if not self._closed:
-                self._connections.add(connection)
-                return connection
-        _close(connection)
-        raise StoreUnavailableError("the database is closed")
-
-    def _check_file(self) -> None:
-        """A deleted or replaced file would take writes that nobody finds again."""
-        if self._closed:
-            raise StoreUnavailableError("the database is closed")
+    def _end_read(self, side: Side) -> None:
         try:
-            found = os.stat(self.path)
-        except OSError:
-            raise StoreUnavailableError("the database is missing") from None
-        identity = (found.st_dev, found.st_ino)
-        if self._identity is None:
-            self._identity = identity
-        elif self._identity != identity:
-            raise StoreUnavailableError("the database file was replaced: restart the service")
-
-    def _end_read(self, side: _Side) -> None:
-        connection = side.connection
-        try:
-            if connection is not None:
-                connection.rollback()
+            if side.connection is not None:
+                self._end_snapshot(side.connection)
         except BaseException as error:
             self._fail(side, error)
             raise
         side.open = False
+        self._release(side)
 
-    def _commit(self, side: _Side) -> None:
+    def _commit(self, side: Side, block: Block) -> None:
         connection = side.connection
         try:
-            if connection is None or not connection.in_transaction():
+            if connection is None or (block is Block.WRITE and not connection.in_transaction()):
                 raise RuntimeError("the transaction was ended inside the block of write()")
             connection.commit()
         except Exception as error:
-            translated = sqlite.translate(error, path=self.path)
+            translated = self._translate(error)
             self._discard(side)
             if translated is None:
                 raise
-            if sqlite.surely_not_committed(error):
+            if self._surely_not_committed(error):
                 raise translated from None
             raise UncertainCommitError("the database did not confirm the change") from None
         except BaseException:
             self._discard(side)
             raise
         side.open = False
+        self._release(side)
 
-    def _fail(self, side: _Side, error: BaseException) -> None:
+    def _lost_in_commit(self, error: BaseException) -> bool:
+        """Whether a statement that commits by itself failed in a way that leaves open whether it did."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if self._translate(cause) is not None:
+                return not self._surely_not_committed(cause)
+            cause = cause.__cause__ or cause.__context__
+        return False
+
+    def _fail(self, side: Side, error: BaseException) -> None:
         """Roll back and raise what `error` means, if it is one of the database."""
-        translated = sqlite.translate(error, path=self.path)
+        translated = self._translate(error)
+        self._roll_back(side, failed=translated is not None)
         if translated is not None:
-            self._discard(side)
             raise translated from None
+
+    def _roll_back(self, side: Side, *, failed: bool) -> None:
+        connection = side.connection
+        if connection is None or not self._is_usable(connection, failed=failed):
+            self._discard(side)
+            return
+        try:
+            connection.rollback()
+        except Exception:
+            # the first error is the one to tell; a connection that cannot roll back is of no more use
+            self._discard(side)
+            return
         side.open = False
-        if side.connection is not None:
-            try:
-                side.connection.rollback()
-            except Exception:
-                # the first error is the one to tell; a connection that cannot roll back is of no more use
-                self._discard(side)
-
-    def _discard(self, side: _Side) -> None:
-        connection, side.connection, side.open = side.connection, None, False
-        if connection is not None:
-            with self._guard:
-                self._connections.discard(connection)
-            _close(connection)
+        self._release(side)
 
 
-def _close(connection: Connection) -> None:
+def close_quietly(connection: Connection) -> None:
     """Close for good; an open transaction is rolled back by it."""
     try:
         connection.invalidate()

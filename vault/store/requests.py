@@ -1,10 +1,11 @@
 """Answers kept for repeated requests (architecture.md, "Changes"). They hold no values."""
 
+import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_
+from sqlalchemy import Connection, bindparam, delete, insert, select, text, tuple_
 
 from vault.domain.limits import LIMITS
 from vault.store.tables import request
@@ -40,8 +41,24 @@ _FIND: Final = (
 )
 
 
+_CLAIM: Final = text(
+    "SELECT pg_catalog.pg_advisory_xact_lock(id) FROM"
+    " (SELECT id FROM pg_catalog.unnest(CAST(:ids AS bigint[])) AS id ORDER BY id) AS each"
+)
+
+
 class RequestRepository:
     """In the caller's transaction."""
+
+    def claim(self, connection: Connection, tenant: str, caller: str, request_ids: Collection[str]) -> None:
+        """Wait until no other transaction carries out one of these requests, and keep others out until the
+        end of this one. First of all its locks.
+
+        SQLite has one writer anyway. Two requests may share a lock by chance, which costs them a wait.
+        """
+        if connection.dialect.name == "postgresql" and request_ids:
+            locks = {_lock_of(tenant, caller, request_id) for request_id in request_ids}
+            connection.execute(_CLAIM, {"ids": list(locks)}).all()
 
     def get(self, connection: Connection, tenant: str, caller: str, request_id: str) -> StoredRequest | None:
         """The request, if it is kept."""
@@ -90,3 +107,9 @@ class RequestRepository:
             .limit(most)
         )
         return connection.execute(delete(request).where(tuple_(*key).in_(old))).rowcount
+
+
+def _lock_of(tenant: str, caller: str, request_id: str) -> int:
+    """A signed 64-bit number, as advisory locks have."""
+    named = "\0".join((tenant, caller, request_id)).encode("utf-8")
+    return int.from_bytes(hashlib.sha256(named).digest()[:8], "big", signed=True)

@@ -1,12 +1,12 @@
 """Subjects: the row that every change locks, and how a customer number's MAC leads to it."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from vault.domain.errors import InvalidArgumentError, NotFoundError
+from vault.domain.errors import IntegrityError, InvalidArgumentError, NotFoundError
 from vault.domain.types import Subject
 from vault.store.codec import joined, names
 from vault.store.tables import subject as subject_table
@@ -18,13 +18,21 @@ from vault.store.values import ValueRepository
 class NewSubject:
     """A subject that is not in the store yet, under the MAC of its customer number.
 
-    `key_version` is that of the lookup key; `created_at` in microseconds since 1970 UTC.
+    `key_version` is that of the newest lookup key, `older` are (MAC, version) under the others in force;
+    `created_at` in microseconds since 1970 UTC.
     """
 
     mac: bytes
     key_version: int
     subject: Subject
     created_at: int
+    older: tuple[tuple[bytes, int], ...] = ()
+
+    @property
+    def lookups(self) -> Iterable[tuple[bytes, int, bytes]]:
+        """(MAC, lookup key version, subject id) rows."""
+        for mac, version in ((self.mac, self.key_version), *self.older):
+            yield mac, version, self.subject.id
 
 
 _COLUMNS: Final = (
@@ -33,6 +41,7 @@ _COLUMNS: Final = (
     subject_table.c.jurisdictions,
     subject_table.c.restricted_seq,
     subject_table.c.last_seq,
+    subject_table.c.legal_hold,
 )
 _FIND: Final = (
     select(subject_lookup.c.mac, *_COLUMNS)
@@ -46,14 +55,13 @@ _FIND: Final = (
     .where(subject_lookup.c.tenant == bindparam("tenant"))
     .where(subject_lookup.c.mac.in_(bindparam("macs", expanding=True)))
 )
-_LOCK: Final = (
+_GET: Final = (
     select(*_COLUMNS)
     .where(subject_table.c.tenant == bindparam("tenant"))
     .where(subject_table.c.subject.in_(bindparam("subjects", expanding=True)))
-    # one order for all changes, so two of them cannot wait for each other
-    .order_by(subject_table.c.subject)
-    .with_for_update()
 )
+# one order for all changes, so two of them cannot wait for each other
+_LOCK: Final = _GET.order_by(subject_table.c.subject).with_for_update()
 
 
 class SubjectRepository(ValueRepository):
@@ -90,7 +98,7 @@ class SubjectRepository(ValueRepository):
         if not rows:
             return
         connection.execute(insert(subject_table), [_columns(tenant, row) for row in rows])
-        self.add_lookups(connection, tenant, [(row.mac, row.key_version, row.subject.id) for row in rows])
+        self.add_lookups(connection, tenant, [lookup for row in rows for lookup in row.lookups])
 
     def add_lookups(
         self, connection: Connection, tenant: str, rows: Iterable[tuple[bytes, int, bytes]]
@@ -102,6 +110,13 @@ class SubjectRepository(ValueRepository):
         ]
         if columns:
             connection.execute(insert(subject_lookup), columns)
+
+    def get(self, connection: Connection, tenant: str, subjects: Collection[bytes]) -> dict[bytes, Subject]:
+        """Subjects by id, without a lock; an unknown id is left out."""
+        if not subjects:
+            return {}
+        rows = connection.execute(_GET, {"tenant": tenant, "subjects": list(subjects)})
+        return {columns[0]: _subject(columns) for columns in map(tuple, rows)}
 
     def lock(self, connection: Connection, tenant: str, subjects: Collection[bytes]) -> dict[bytes, Subject]:
         """Lock the rows of subjects, in order of their ids, and return what they hold now."""
@@ -164,9 +179,21 @@ class SubjectRepository(ValueRepository):
             raise NotFoundError("no such subject")
 
 
+def one_of(found: Mapping[bytes, Subject], macs: Collection[bytes]) -> Subject | None:
+    """The one subject that the MACs of a customer number lead to in what `find` gave; None when none does.
+
+    Raises:
+        IntegrityError: they lead to different subjects.
+    """
+    subjects = {subject.id: subject for mac in macs if (subject := found.get(mac)) is not None}
+    if len(subjects) > 1:
+        raise IntegrityError("a customer number leads to two records; operators have been told")
+    return next(iter(subjects.values()), None)
+
+
 def _subject(row: Sequence[Any]) -> Subject:
-    subject, pseudonym, jurisdictions, restricted_seq, last_seq = row
-    return Subject(subject, pseudonym, names(jurisdictions), restricted_seq, last_seq)
+    subject, pseudonym, jurisdictions, restricted_seq, last_seq, legal_hold = row
+    return Subject(subject, pseudonym, names(jurisdictions), restricted_seq, last_seq, legal_hold)
 
 
 def _jurisdictions(jurisdictions: Collection[str]) -> str:
@@ -186,4 +213,5 @@ def _columns(tenant: str, row: NewSubject) -> dict[str, object]:
         "last_seq": subject.last_seq,
         "created_at": row.created_at,
         "relationship_ended_on": None,
+        "legal_hold": subject.legal_hold,
     }

@@ -44,6 +44,11 @@ def _number(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False)
 
 
+def _counted(name: str) -> Column[int]:
+    """A number that older rows do not have: 0 there."""
+    return Column(name, BigInteger, nullable=False, server_default="0")
+
+
 def _bytes(name: str, length: int | None = None) -> Column[bytes]:
     return Column(name, LargeBinary(length), nullable=False)
 
@@ -66,6 +71,8 @@ subject = _table(
     _number("last_seq"),
     _number("created_at"),
     Column("relationship_ended_on", Date, nullable=True),
+    # why nothing may be destroyed; '' where there is no hold
+    Column("legal_hold", Text, nullable=False, server_default=""),
     PrimaryKeyConstraint("tenant", "subject"),
     CheckConstraint("length(subject) = 16", name="subject"),
     CheckConstraint("jurisdictions <> ''", name="jurisdictions"),
@@ -90,6 +97,8 @@ subject_key = _table(
     _text("key_class"),
     _bytes("wrapped"),
     _number("created_at"),
+    # when an erasure left the key because of a ground or a hold; 0 for keys in use
+    _counted("retained_since"),
     PrimaryKeyConstraint("tenant", "subject", "dek_id"),
     _of_subject(),
     CheckConstraint("length(dek_id) = 32", name="dek_id"),
@@ -174,13 +183,39 @@ bundle = Table(
     PrimaryKeyConstraint("hash"),
 )
 
+# what the schema says of itself: `serves_from` is the oldest release's revision that may serve it
+schema_info = Table(
+    "schema_info",
+    metadata,
+    _text("name"),
+    _text("value"),
+    PrimaryKeyConstraint("name"),
+)
+
 tenant_key = _table(
     "tenant_key",
     _text("tenant"),
     _text("use"),
     Column("version", Integer, nullable=False),
     _bytes("wrapped"),
+    # when the rotation to a later version was finished; 0 while it serves lookups
+    _counted("retired_at"),
     PrimaryKeyConstraint("tenant", "use", "version"),
+)
+
+# the sealed record of an erased subject's consents: found by its receipt, and by nothing else
+erasure_evidence = _table(
+    "erasure_evidence",
+    _text("tenant"),
+    _bytes("receipt", 16),
+    _bytes("dek_id", 32),
+    _bytes("wrapped"),
+    _bytes("ciphertext"),
+    _number("created_at"),
+    _number("keep_until"),
+    PrimaryKeyConstraint("tenant", "receipt"),
+    CheckConstraint("length(receipt) = 16", name="receipt"),
+    CheckConstraint("length(dek_id) = 32", name="dek_id"),
 )
 
 quota_use = _table(

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from vault.domain.errors import VersionMismatchError
 from vault.domain.types import WrappedKey
@@ -37,7 +37,13 @@ class VersionState:
 
 
 _KEYS: Final = (
-    select(subject_key.c.subject, subject_key.c.key_class, subject_key.c.dek_id, subject_key.c.wrapped)
+    select(
+        subject_key.c.subject,
+        subject_key.c.key_class,
+        subject_key.c.dek_id,
+        subject_key.c.wrapped,
+        subject_key.c.retained_since,
+    )
     .where(subject_key.c.tenant == bindparam("tenant"))
     .where(subject_key.c.subject.in_(bindparam("subjects", expanding=True)))
     .order_by(subject_key.c.subject, subject_key.c.created_at, subject_key.c.dek_id)
@@ -83,16 +89,9 @@ class ValueRepository:
         found: dict[bytes, list[WrappedKey]] = {}
         if subjects:
             rows = connection.execute(_KEYS, {"tenant": tenant, "subjects": list(subjects)})
-            for subject, key_class, dek_id, wrapped in rows:
-                found.setdefault(subject, []).append(WrappedKey(key_class, dek_id, wrapped))
+            for subject, key_class, dek_id, wrapped, since in rows:
+                found.setdefault(subject, []).append(WrappedKey(key_class, dek_id, wrapped, since != 0))
         return found
-
-    def count_keys(self, connection: Connection) -> dict[str, int]:
-        """How many DEKs each key class has, over all tenants."""
-        rows = connection.execute(
-            select(subject_key.c.key_class, func.count()).group_by(subject_key.c.key_class)
-        )
-        return {str(key_class): int(count) for key_class, count in rows}
 
     def put_keys(
         self, connection: Connection, tenant: str, rows: Sequence[tuple[bytes, WrappedKey]], created_at: int

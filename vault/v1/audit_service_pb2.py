@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from vault.v1 import values_pb2 as vault_dot_v1_dot_values__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cvault/v1/audit_service.proto\x12\x08vault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15vault/v1/values.proto\"\x9e\x02\n\x13QueryRecordsRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x17\n\x0f\x63ustomer_number\x18\x04 \x01(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12\x11\n\tattribute\x18\x06 \x01(\t\x12\x0f\n\x07outcome\x18\x07 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x08 \x01(\t\x12\x11\n\tpage_size\x18\t \x01(\x05\x12\x12\n\npage_token\x18\n \x01(\t\x12\x14\n\x0cnewest_first\x18\x0b \x01(\x08\"z\n\x14QueryRecordsResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.vault.v1.LogRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12#\n\x06record\x18\x03 \x01(\x0b\x32\x13.vault.v1.RecordRef\",\n\tLogRecord\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\"\x16\n\x14GetCheckpointRequest\"t\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\x12#\n\x06record\x18\x04 \x01(\x0b\x32\x13.vault.v1.RecordRef2\xaf\x01\n\x0c\x41uditService\x12M\n\x0cQueryRecords\x12\x1d.vault.v1.QueryRecordsRequest\x1a\x1e.vault.v1.QueryRecordsResponse\x12P\n\rGetCheckpoint\x12\x1e.vault.v1.GetCheckpointRequest\x1a\x1f.vault.v1.GetCheckpointResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cvault/v1/audit_service.proto\x12\x08vault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15vault/v1/values.proto\"\x9e\x02\n\x13QueryRecordsRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x17\n\x0f\x63ustomer_number\x18\x04 \x01(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12\x11\n\tattribute\x18\x06 \x01(\t\x12\x0f\n\x07outcome\x18\x07 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x08 \x01(\t\x12\x11\n\tpage_size\x18\t \x01(\x05\x12\x12\n\npage_token\x18\n \x01(\t\x12\x14\n\x0cnewest_first\x18\x0b \x01(\x08\"z\n\x14QueryRecordsResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.vault.v1.LogRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12#\n\x06record\x18\x03 \x01(\x0b\x32\x13.vault.v1.RecordRef\"9\n\tLogRecord\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\x12\x0b\n\x03log\x18\x03 \x01(\t\"\x16\n\x14GetCheckpointRequest\"t\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\x12#\n\x06record\x18\x04 \x01(\x0b\x32\x13.vault.v1.RecordRef2\xaf\x01\n\x0c\x41uditService\x12M\n\x0cQueryRecords\x12\x1d.vault.v1.QueryRecordsRequest\x1a\x1e.vault.v1.QueryRecordsResponse\x12P\n\rGetCheckpoint\x12\x1e.vault.v1.GetCheckpointRequest\x1a\x1f.vault.v1.GetCheckpointResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,11 +38,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUERYRECORDSRESPONSE']._serialized_start=387
   _globals['_QUERYRECORDSRESPONSE']._serialized_end=509
   _globals['_LOGRECORD']._serialized_start=511
-  _globals['_LOGRECORD']._serialized_end=555
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=557
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=579
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=581
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=697
-  _globals['_AUDITSERVICE']._serialized_start=700
-  _globals['_AUDITSERVICE']._serialized_end=875
+  _globals['_LOGRECORD']._serialized_end=568
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=570
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=592
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=594
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=710
+  _globals['_AUDITSERVICE']._serialized_start=713
+  _globals['_AUDITSERVICE']._serialized_end=888
 # @@protoc_insertion_point(module_scope)

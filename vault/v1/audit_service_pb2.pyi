@@ -128,19 +128,23 @@ class LogRecord(_message.Message):
 
     POSITION_FIELD_NUMBER: _builtins.int
     ENTRY_FIELD_NUMBER: _builtins.int
+    LOG_FIELD_NUMBER: _builtins.int
     position: _builtins.int
-    """0-based index in the log."""
+    """0-based index in its log."""
     entry: _builtins.bytes
     """The exact bytes that are in the Merkle tree: canonical JSON."""
+    log: _builtins.str
+    """Origin of the log that holds it: a tenant's older records may be in another one."""
     def __init__(
         self,
         *,
         position: _builtins.int = ...,
         entry: _builtins.bytes = ...,
+        log: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "log", b"log", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

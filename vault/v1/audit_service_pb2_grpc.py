@@ -59,7 +59,7 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCheckpoint(self, request, context):
-        """The newest signed checkpoint. Act: audit.read
+        """The newest signed checkpoint of the log that the caller's tenant is in. Act: audit.read
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

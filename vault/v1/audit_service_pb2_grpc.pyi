@@ -36,7 +36,7 @@ class AuditServiceStub:
     QueryRecords: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.QueryRecordsRequest, _audit_service_pb2.QueryRecordsResponse]
     """Records that match all given filters. Act: audit.read"""
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetCheckpointRequest, _audit_service_pb2.GetCheckpointResponse]
-    """The newest signed checkpoint. Act: audit.read"""
+    """The newest signed checkpoint of the log that the caller's tenant is in. Act: audit.read"""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -46,7 +46,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
     QueryRecords: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.QueryRecordsRequest, _audit_service_pb2.QueryRecordsResponse]  # type: ignore[assignment]
     """Records that match all given filters. Act: audit.read"""
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetCheckpointRequest, _audit_service_pb2.GetCheckpointResponse]  # type: ignore[assignment]
-    """The newest signed checkpoint. Act: audit.read"""
+    """The newest signed checkpoint of the log that the caller's tenant is in. Act: audit.read"""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """AuditService is what auditors use. It shows the caller's own tenant only, and each call is on record."""
@@ -65,6 +65,6 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.GetCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.GetCheckpointResponse, _abc.Awaitable[_audit_service_pb2.GetCheckpointResponse]]:
-        """The newest signed checkpoint. Act: audit.read"""
+        """The newest signed checkpoint of the log that the caller's tenant is in. Act: audit.read"""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,28 +22,44 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from vault.v1 import consent_service_pb2 as vault_dot_v1_dot_consent__service__pb2
+from vault.v1 import values_pb2 as vault_dot_v1_dot_values__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvault/v1/rights_service.proto\x12\x08vault.v1\x1a\x1evault/v1/consent_service.proto\"E\n\x16RestrictSubjectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63ustomer_number\x18\x02 \x01(\t\"R\n\x17RestrictSubjectResponse\x12%\n\x05token\x18\x01 \x01(\x0b\x32\x16.vault.v1.ConsentToken\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"E\n\x16LiftRestrictionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63ustomer_number\x18\x02 \x01(\t\"R\n\x17LiftRestrictionResponse\x12%\n\x05token\x18\x01 \x01(\x0b\x32\x16.vault.v1.ConsentToken\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\x87\x01\n\x16ObjectToPurposeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63ustomer_number\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x0c\n\x04lift\x18\x04 \x01(\x08\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x10\n\x08\x65vidence\x18\x06 \x01(\t\"\x7f\n\x17ObjectToPurposeResponse\x12%\n\x05token\x18\x01 \x01(\x0b\x32\x16.vault.v1.ConsentToken\x12+\n\teffective\x18\x02 \x03(\x0b\x32\x18.vault.v1.PurposeConsent\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x32\x97\x02\n\rRightsService\x12V\n\x0fRestrictSubject\x12 .vault.v1.RestrictSubjectRequest\x1a!.vault.v1.RestrictSubjectResponse\x12V\n\x0fLiftRestriction\x12 .vault.v1.LiftRestrictionRequest\x1a!.vault.v1.LiftRestrictionResponse\x12V\n\x0fObjectToPurpose\x12 .vault.v1.ObjectToPurposeRequest\x1a!.vault.v1.ObjectToPurposeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvault/v1/rights_service.proto\x12\x08vault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1evault/v1/consent_service.proto\x1a\x15vault/v1/values.proto\"E\n\x16RestrictSubjectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63ustomer_number\x18\x02 \x01(\t\"R\n\x17RestrictSubjectResponse\x12%\n\x05token\x18\x01 \x01(\x0b\x32\x16.vault.v1.ConsentToken\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"E\n\x16LiftRestrictionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63ustomer_number\x18\x02 \x01(\t\"R\n\x17LiftRestrictionResponse\x12%\n\x05token\x18\x01 \x01(\x0b\x32\x16.vault.v1.ConsentToken\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\x87\x01\n\x16ObjectToPurposeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63ustomer_number\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x0c\n\x04lift\x18\x04 \x01(\x08\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12\x10\n\x08\x65vidence\x18\x06 \x01(\t\"\x7f\n\x17ObjectToPurposeResponse\x12%\n\x05token\x18\x01 \x01(\x0b\x32\x16.vault.v1.ConsentToken\x12+\n\teffective\x18\x02 \x03(\x0b\x32\x18.vault.v1.PurposeConsent\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"b\n\x13\x45raseSubjectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63ustomer_number\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\r\n\x05scrub\x18\x04 \x01(\x08\"\x8c\x02\n\x14\x45raseSubjectResponse\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x12\n\npublic_key\x18\x04 \x01(\x0c\x12\x0e\n\x06\x65rased\x18\x05 \x03(\t\x12)\n\x08retained\x18\x06 \x03(\x0b\x32\x17.vault.v1.RetainedClass\x12\r\n\x05whole\x18\x07 \x01(\x08\x12\x10\n\x08scrubbed\x18\x08 \x01(\x08\x12\x15\n\rscrub_problem\x18\t \x01(\t\x12#\n\x06record\x18\n \x01(\x0b\x32\x13.vault.v1.RecordRef\x12\x10\n\x08replayed\x18\x0b \x01(\x08\"\x85\x01\n\rRetainedClass\x12\x11\n\tkey_class\x18\x01 \x01(\t\x12\x0e\n\x06ground\x18\x02 \x01(\t\x12\x12\n\nlegal_hold\x18\x03 \x01(\x08\x12+\n\x07\x65nds_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08purposes\x18\x05 \x03(\t\"\x83\x01\n\x13SetRetentionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63ustomer_number\x18\x02 \x01(\t\x12\x1f\n\x15relationship_ended_on\x18\x03 \x01(\tH\x00\x12\x14\n\nlegal_hold\x18\x04 \x01(\tH\x00\x42\x08\n\x06\x63hange\"\x80\x01\n\x14SetRetentionResponse\x12\x1d\n\x15relationship_ended_on\x18\x01 \x01(\t\x12\x12\n\nlegal_hold\x18\x02 \x01(\t\x12#\n\x06record\x18\x03 \x01(\x0b\x32\x13.vault.v1.RecordRef\x12\x10\n\x08replayed\x18\x04 \x01(\x08\"/\n\x19GetErasureEvidenceRequest\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\"\x83\x01\n\x1aGetErasureEvidenceResponse\x12\x10\n\x08\x65vidence\x18\x01 \x01(\x0c\x12.\n\nkept_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x06record\x18\x03 \x01(\x0b\x32\x13.vault.v1.RecordRef2\x96\x04\n\rRightsService\x12V\n\x0fRestrictSubject\x12 .vault.v1.RestrictSubjectRequest\x1a!.vault.v1.RestrictSubjectResponse\x12V\n\x0fLiftRestriction\x12 .vault.v1.LiftRestrictionRequest\x1a!.vault.v1.LiftRestrictionResponse\x12V\n\x0fObjectToPurpose\x12 .vault.v1.ObjectToPurposeRequest\x1a!.vault.v1.ObjectToPurposeResponse\x12M\n\x0c\x45raseSubject\x12\x1d.vault.v1.EraseSubjectRequest\x1a\x1e.vault.v1.EraseSubjectResponse\x12M\n\x0cSetRetention\x12\x1d.vault.v1.SetRetentionRequest\x1a\x1e.vault.v1.SetRetentionResponse\x12_\n\x12GetErasureEvidence\x12#.vault.v1.GetErasureEvidenceRequest\x1a$.vault.v1.GetErasureEvidenceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vault.v1.rights_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RESTRICTSUBJECTREQUEST']._serialized_start=75
-  _globals['_RESTRICTSUBJECTREQUEST']._serialized_end=144
-  _globals['_RESTRICTSUBJECTRESPONSE']._serialized_start=146
-  _globals['_RESTRICTSUBJECTRESPONSE']._serialized_end=228
-  _globals['_LIFTRESTRICTIONREQUEST']._serialized_start=230
-  _globals['_LIFTRESTRICTIONREQUEST']._serialized_end=299
-  _globals['_LIFTRESTRICTIONRESPONSE']._serialized_start=301
-  _globals['_LIFTRESTRICTIONRESPONSE']._serialized_end=383
-  _globals['_OBJECTTOPURPOSEREQUEST']._serialized_start=386
-  _globals['_OBJECTTOPURPOSEREQUEST']._serialized_end=521
-  _globals['_OBJECTTOPURPOSERESPONSE']._serialized_start=523
-  _globals['_OBJECTTOPURPOSERESPONSE']._serialized_end=650
-  _globals['_RIGHTSSERVICE']._serialized_start=653
-  _globals['_RIGHTSSERVICE']._serialized_end=932
+  _globals['_RESTRICTSUBJECTREQUEST']._serialized_start=131
+  _globals['_RESTRICTSUBJECTREQUEST']._serialized_end=200
+  _globals['_RESTRICTSUBJECTRESPONSE']._serialized_start=202
+  _globals['_RESTRICTSUBJECTRESPONSE']._serialized_end=284
+  _globals['_LIFTRESTRICTIONREQUEST']._serialized_start=286
+  _globals['_LIFTRESTRICTIONREQUEST']._serialized_end=355
+  _globals['_LIFTRESTRICTIONRESPONSE']._serialized_start=357
+  _globals['_LIFTRESTRICTIONRESPONSE']._serialized_end=439
+  _globals['_OBJECTTOPURPOSEREQUEST']._serialized_start=442
+  _globals['_OBJECTTOPURPOSEREQUEST']._serialized_end=577
+  _globals['_OBJECTTOPURPOSERESPONSE']._serialized_start=579
+  _globals['_OBJECTTOPURPOSERESPONSE']._serialized_end=706
+  _globals['_ERASESUBJECTREQUEST']._serialized_start=708
+  _globals['_ERASESUBJECTREQUEST']._serialized_end=806
+  _globals['_ERASESUBJECTRESPONSE']._serialized_start=809
+  _globals['_ERASESUBJECTRESPONSE']._serialized_end=1077
+  _globals['_RETAINEDCLASS']._serialized_start=1080
+  _globals['_RETAINEDCLASS']._serialized_end=1213
+  _globals['_SETRETENTIONREQUEST']._serialized_start=1216
+  _globals['_SETRETENTIONREQUEST']._serialized_end=1347
+  _globals['_SETRETENTIONRESPONSE']._serialized_start=1350
+  _globals['_SETRETENTIONRESPONSE']._serialized_end=1478
+  _globals['_GETERASUREEVIDENCEREQUEST']._serialized_start=1480
+  _globals['_GETERASUREEVIDENCEREQUEST']._serialized_end=1527
+  _globals['_GETERASUREEVIDENCERESPONSE']._serialized_start=1530
+  _globals['_GETERASUREEVIDENCERESPONSE']._serialized_end=1661
+  _globals['_RIGHTSSERVICE']._serialized_start=1664
+  _globals['_RIGHTSSERVICE']._serialized_end=2198
 # @@protoc_insertion_point(module_scope)

@@ -6,8 +6,10 @@ What customers can demand under GDPR and CCPA."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from vault.v1 import consent_service_pb2 as _consent_service_pb2
+from vault.v1 import values_pb2 as _values_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -202,3 +204,277 @@ class ObjectToPurposeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ObjectToPurposeResponse: _TypeAlias = ObjectToPurposeResponse  # noqa: Y015
+
+@_typing.final
+class EraseSubjectRequest(_message.Message):
+    """Erases a customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_NUMBER_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    SCRUB_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """As in WriteAttributesRequest. A repeat answers the first receipt, and erases nothing more."""
+    customer_number: _builtins.str
+    """The bank's own number of the customer; 1 to 256 bytes."""
+    dry_run: _builtins.bool
+    """Only tell what would be destroyed and what would stay, and why."""
+    scrub: _builtins.bool
+    """SQLite only: afterwards rewrite the database file and empty its write-ahead log, so that no free page
+    holds an old copy of a wrapped key. Writes wait meanwhile.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        customer_number: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+        scrub: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_number", b"customer_number", "dry_run", b"dry_run", "request_id", b"request_id", "scrub", b"scrub"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseSubjectRequest: _TypeAlias = EraseSubjectRequest  # noqa: Y015
+
+@_typing.final
+class EraseSubjectResponse(_message.Message):
+    """Answers EraseSubject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_ID_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
+    RETAINED_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
+    SCRUBBED_FIELD_NUMBER: _builtins.int
+    SCRUB_PROBLEM_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    receipt_id: _builtins.str
+    """Names the erasure, and finds its evidence; a UUIDv7. Empty in a dry run."""
+    receipt: _builtins.bytes
+    """The receipt: canonical JSON, see docs/privacy-office. Empty in a dry run."""
+    signature: _builtins.bytes
+    """Ed25519 signature by the receipt key over the domain prefix and the receipt."""
+    public_key: _builtins.bytes
+    """The 32-byte public key that verifies it."""
+    whole: _builtins.bool
+    """Whether nothing is left by which the vault knows the customer."""
+    scrubbed: _builtins.bool
+    """Whether the database file was rewritten too."""
+    scrub_problem: _builtins.str
+    """Why it was not, where scrub was asked for; empty otherwise."""
+    replayed: _builtins.bool
+    """Whether this is the answer of an earlier call with the same request id."""
+    @_builtins.property
+    def erased(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Key classes destroyed."""
+
+    @_builtins.property
+    def retained(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetainedClass]:
+        """Key classes that stay, and why."""
+
+    @_builtins.property
+    def record(self) -> _values_pb2.RecordRef:
+        """The audit record of this call."""
+
+    def __init__(
+        self,
+        *,
+        receipt_id: _builtins.str = ...,
+        receipt: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+        public_key: _builtins.bytes = ...,
+        erased: _abc.Iterable[_builtins.str] | None = ...,
+        retained: _abc.Iterable[Global___RetainedClass] | None = ...,
+        whole: _builtins.bool = ...,
+        scrubbed: _builtins.bool = ...,
+        scrub_problem: _builtins.str = ...,
+        record: _values_pb2.RecordRef | None = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erased", b"erased", "public_key", b"public_key", "receipt", b"receipt", "receipt_id", b"receipt_id", "record", b"record", "replayed", b"replayed", "retained", b"retained", "scrub_problem", b"scrub_problem", "scrubbed", b"scrubbed", "signature", b"signature", "whole", b"whole"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseSubjectResponse: _TypeAlias = EraseSubjectResponse  # noqa: Y015
+
+@_typing.final
+class RetainedClass(_message.Message):
+    """A key class that an erasure leaves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_CLASS_FIELD_NUMBER: _builtins.int
+    GROUND_FIELD_NUMBER: _builtins.int
+    LEGAL_HOLD_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
+    key_class: _builtins.str
+    """The key class."""
+    ground: _builtins.str
+    """The retention ground, or the reason of the legal hold."""
+    legal_hold: _builtins.bool
+    """Whether it stays because of a legal hold."""
+    @_builtins.property
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """When the ground runs out; unset while it is open."""
+
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The only purposes for which it can be read from now on."""
+
+    def __init__(
+        self,
+        *,
+        key_class: _builtins.str = ...,
+        ground: _builtins.str = ...,
+        legal_hold: _builtins.bool = ...,
+        ends_at: _timestamp_pb2.Timestamp | None = ...,
+        purposes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "ground", b"ground", "key_class", b"key_class", "legal_hold", b"legal_hold", "purposes", b"purposes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetainedClass: _TypeAlias = RetainedClass  # noqa: Y015
+
+@_typing.final
+class SetRetentionRequest(_message.Message):
+    """Sets what retention is counted from, and legal holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_NUMBER_FIELD_NUMBER: _builtins.int
+    RELATIONSHIP_ENDED_ON_FIELD_NUMBER: _builtins.int
+    LEGAL_HOLD_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """As in WriteAttributesRequest."""
+    customer_number: _builtins.str
+    """The bank's own number of the customer; 1 to 256 bytes."""
+    relationship_ended_on: _builtins.str
+    """The day the relationship ended, ISO 8601; empty opens it again."""
+    legal_hold: _builtins.str
+    """Why nothing of the customer may be destroyed; 1 to 256 characters, empty lifts the hold."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        customer_number: _builtins.str = ...,
+        relationship_ended_on: _builtins.str = ...,
+        legal_hold: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "legal_hold", b"legal_hold", "relationship_ended_on", b"relationship_ended_on"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "customer_number", b"customer_number", "legal_hold", b"legal_hold", "relationship_ended_on", b"relationship_ended_on", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["relationship_ended_on", "legal_hold"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
+
+Global___SetRetentionRequest: _TypeAlias = SetRetentionRequest  # noqa: Y015
+
+@_typing.final
+class SetRetentionResponse(_message.Message):
+    """Answers SetRetention."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELATIONSHIP_ENDED_ON_FIELD_NUMBER: _builtins.int
+    LEGAL_HOLD_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    relationship_ended_on: _builtins.str
+    """The day the relationship ended; empty while it is open."""
+    legal_hold: _builtins.str
+    """The reason of the legal hold; empty when there is none."""
+    replayed: _builtins.bool
+    """Whether this is the answer of an earlier call with the same request id."""
+    @_builtins.property
+    def record(self) -> _values_pb2.RecordRef:
+        """The audit record of this call."""
+
+    def __init__(
+        self,
+        *,
+        relationship_ended_on: _builtins.str = ...,
+        legal_hold: _builtins.str = ...,
+        record: _values_pb2.RecordRef | None = ...,
+        replayed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["legal_hold", b"legal_hold", "record", b"record", "relationship_ended_on", b"relationship_ended_on", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetRetentionResponse: _TypeAlias = SetRetentionResponse  # noqa: Y015
+
+@_typing.final
+class GetErasureEvidenceRequest(_message.Message):
+    """Asks for the evidence of an erasure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_ID_FIELD_NUMBER: _builtins.int
+    receipt_id: _builtins.str
+    """From the receipt."""
+    def __init__(
+        self,
+        *,
+        receipt_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt_id", b"receipt_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetErasureEvidenceRequest: _TypeAlias = GetErasureEvidenceRequest  # noqa: Y015
+
+@_typing.final
+class GetErasureEvidenceResponse(_message.Message):
+    """Answers GetErasureEvidence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    KEPT_UNTIL_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    evidence: _builtins.bytes
+    """The consent events as they stood, canonical JSON."""
+    @_builtins.property
+    def kept_until(self) -> _timestamp_pb2.Timestamp:
+        """When it will be destroyed."""
+
+    @_builtins.property
+    def record(self) -> _values_pb2.RecordRef:
+        """The audit record of this call."""
+
+    def __init__(
+        self,
+        *,
+        evidence: _builtins.bytes = ...,
+        kept_until: _timestamp_pb2.Timestamp | None = ...,
+        record: _values_pb2.RecordRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kept_until", b"kept_until", "record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "kept_until", b"kept_until", "record", b"record"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetErasureEvidenceResponse: _TypeAlias = GetErasureEvidenceResponse  # noqa: Y015

@@ -50,6 +50,21 @@ class RightsServiceStub:
                 request_serializer=vault_dot_v1_dot_rights__service__pb2.ObjectToPurposeRequest.SerializeToString,
                 response_deserializer=vault_dot_v1_dot_rights__service__pb2.ObjectToPurposeResponse.FromString,
                 _registered_method=True)
+        self.EraseSubject = channel.unary_unary(
+                '/vault.v1.RightsService/EraseSubject',
+                request_serializer=vault_dot_v1_dot_rights__service__pb2.EraseSubjectRequest.SerializeToString,
+                response_deserializer=vault_dot_v1_dot_rights__service__pb2.EraseSubjectResponse.FromString,
+                _registered_method=True)
+        self.SetRetention = channel.unary_unary(
+                '/vault.v1.RightsService/SetRetention',
+                request_serializer=vault_dot_v1_dot_rights__service__pb2.SetRetentionRequest.SerializeToString,
+                response_deserializer=vault_dot_v1_dot_rights__service__pb2.SetRetentionResponse.FromString,
+                _registered_method=True)
+        self.GetErasureEvidence = channel.unary_unary(
+                '/vault.v1.RightsService/GetErasureEvidence',
+                request_serializer=vault_dot_v1_dot_rights__service__pb2.GetErasureEvidenceRequest.SerializeToString,
+                response_deserializer=vault_dot_v1_dot_rights__service__pb2.GetErasureEvidenceResponse.FromString,
+                _registered_method=True)
 
 
 class RightsServiceServicer:
@@ -77,6 +92,28 @@ class RightsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseSubject(self, request, context):
+        """Erase a customer (GDPR 17, CCPA delete): destroy the keys, values and index entries of every key class that
+        no retention ground and no legal hold keeps. Act: subject.erase
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetRetention(self, request, context):
+        """Say when the relationship ended, or place or lift a legal hold. Act: subject.retention
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetErasureEvidence(self, request, context):
+        """Open the sealed evidence of consents that an erasure left, by its receipt. Act: subject.history
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RightsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +131,21 @@ def add_RightsServiceServicer_to_server(servicer, server):
                     servicer.ObjectToPurpose,
                     request_deserializer=vault_dot_v1_dot_rights__service__pb2.ObjectToPurposeRequest.FromString,
                     response_serializer=vault_dot_v1_dot_rights__service__pb2.ObjectToPurposeResponse.SerializeToString,
+            ),
+            'EraseSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseSubject,
+                    request_deserializer=vault_dot_v1_dot_rights__service__pb2.EraseSubjectRequest.FromString,
+                    response_serializer=vault_dot_v1_dot_rights__service__pb2.EraseSubjectResponse.SerializeToString,
+            ),
+            'SetRetention': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRetention,
+                    request_deserializer=vault_dot_v1_dot_rights__service__pb2.SetRetentionRequest.FromString,
+                    response_serializer=vault_dot_v1_dot_rights__service__pb2.SetRetentionResponse.SerializeToString,
+            ),
+            'GetErasureEvidence': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetErasureEvidence,
+                    request_deserializer=vault_dot_v1_dot_rights__service__pb2.GetErasureEvidenceRequest.FromString,
+                    response_serializer=vault_dot_v1_dot_rights__service__pb2.GetErasureEvidenceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +230,87 @@ class RightsService:
             '/vault.v1.RightsService/ObjectToPurpose',
             vault_dot_v1_dot_rights__service__pb2.ObjectToPurposeRequest.SerializeToString,
             vault_dot_v1_dot_rights__service__pb2.ObjectToPurposeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vault.v1.RightsService/EraseSubject',
+            vault_dot_v1_dot_rights__service__pb2.EraseSubjectRequest.SerializeToString,
+            vault_dot_v1_dot_rights__service__pb2.EraseSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRetention(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vault.v1.RightsService/SetRetention',
+            vault_dot_v1_dot_rights__service__pb2.SetRetentionRequest.SerializeToString,
+            vault_dot_v1_dot_rights__service__pb2.SetRetentionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetErasureEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vault.v1.RightsService/GetErasureEvidence',
+            vault_dot_v1_dot_rights__service__pb2.GetErasureEvidenceRequest.SerializeToString,
+            vault_dot_v1_dot_rights__service__pb2.GetErasureEvidenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,14 @@ class RightsServiceStub:
     """Lift a restriction. Act: subject.restrict"""
     ObjectToPurpose: _grpc.UnaryUnaryMultiCallable[_rights_service_pb2.ObjectToPurposeRequest, _rights_service_pb2.ObjectToPurposeResponse]
     """Record an objection (GDPR 21) to a purpose and everything below it, or lift it. Act: subject.object"""
+    EraseSubject: _grpc.UnaryUnaryMultiCallable[_rights_service_pb2.EraseSubjectRequest, _rights_service_pb2.EraseSubjectResponse]
+    """Erase a customer (GDPR 17, CCPA delete): destroy the keys, values and index entries of every key class that
+    no retention ground and no legal hold keeps. Act: subject.erase
+    """
+    SetRetention: _grpc.UnaryUnaryMultiCallable[_rights_service_pb2.SetRetentionRequest, _rights_service_pb2.SetRetentionResponse]
+    """Say when the relationship ended, or place or lift a legal hold. Act: subject.retention"""
+    GetErasureEvidence: _grpc.UnaryUnaryMultiCallable[_rights_service_pb2.GetErasureEvidenceRequest, _rights_service_pb2.GetErasureEvidenceResponse]
+    """Open the sealed evidence of consents that an erasure left, by its receipt. Act: subject.history"""
 
 @_typing.type_check_only
 class RightsServiceAsyncStub(RightsServiceStub):
@@ -51,6 +59,14 @@ class RightsServiceAsyncStub(RightsServiceStub):
     """Lift a restriction. Act: subject.restrict"""
     ObjectToPurpose: _aio.UnaryUnaryMultiCallable[_rights_service_pb2.ObjectToPurposeRequest, _rights_service_pb2.ObjectToPurposeResponse]  # type: ignore[assignment]
     """Record an objection (GDPR 21) to a purpose and everything below it, or lift it. Act: subject.object"""
+    EraseSubject: _aio.UnaryUnaryMultiCallable[_rights_service_pb2.EraseSubjectRequest, _rights_service_pb2.EraseSubjectResponse]  # type: ignore[assignment]
+    """Erase a customer (GDPR 17, CCPA delete): destroy the keys, values and index entries of every key class that
+    no retention ground and no legal hold keeps. Act: subject.erase
+    """
+    SetRetention: _aio.UnaryUnaryMultiCallable[_rights_service_pb2.SetRetentionRequest, _rights_service_pb2.SetRetentionResponse]  # type: ignore[assignment]
+    """Say when the relationship ended, or place or lift a legal hold. Act: subject.retention"""
+    GetErasureEvidence: _aio.UnaryUnaryMultiCallable[_rights_service_pb2.GetErasureEvidenceRequest, _rights_service_pb2.GetErasureEvidenceResponse]  # type: ignore[assignment]
+    """Open the sealed evidence of consents that an erasure left, by its receipt. Act: subject.history"""
 
 class RightsServiceServicer(metaclass=_abc_1.ABCMeta):
     """RightsService is what the privacy office uses."""
@@ -78,5 +94,31 @@ class RightsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_rights_service_pb2.ObjectToPurposeResponse, _abc.Awaitable[_rights_service_pb2.ObjectToPurposeResponse]]:
         """Record an objection (GDPR 21) to a purpose and everything below it, or lift it. Act: subject.object"""
+
+    @_abc_1.abstractmethod
+    def EraseSubject(
+        self,
+        request: _rights_service_pb2.EraseSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rights_service_pb2.EraseSubjectResponse, _abc.Awaitable[_rights_service_pb2.EraseSubjectResponse]]:
+        """Erase a customer (GDPR 17, CCPA delete): destroy the keys, values and index entries of every key class that
+        no retention ground and no legal hold keeps. Act: subject.erase
+        """
+
+    @_abc_1.abstractmethod
+    def SetRetention(
+        self,
+        request: _rights_service_pb2.SetRetentionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rights_service_pb2.SetRetentionResponse, _abc.Awaitable[_rights_service_pb2.SetRetentionResponse]]:
+        """Say when the relationship ended, or place or lift a legal hold. Act: subject.retention"""
+
+    @_abc_1.abstractmethod
+    def GetErasureEvidence(
+        self,
+        request: _rights_service_pb2.GetErasureEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rights_service_pb2.GetErasureEvidenceResponse, _abc.Awaitable[_rights_service_pb2.GetErasureEvidenceResponse]]:
+        """Open the sealed evidence of consents that an erasure left, by its receipt. Act: subject.history"""
 
 def add_RightsServiceServicer_to_server(servicer: RightsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

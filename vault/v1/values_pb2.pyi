@@ -325,7 +325,7 @@ class RecordRef(_message.Message):
     record_id: _builtins.str
     """Id of the record, a UUIDv7."""
     position: _builtins.int
-    """0-based index in the log. A receipt can be had after the next checkpoint."""
+    """0-based index in the log, or, where each tenant has one, in that of the caller's tenant. A receipt can be had after the next checkpoint."""
     def __init__(
         self,
         *,

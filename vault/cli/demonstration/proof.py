@@ -14,7 +14,7 @@ from vault.cli.demonstration.stage import Stage
 from vault.cli.exits import CommandError
 from vault.client import Checkpoint, Client
 from vault.config import load_settings
-from vault.homes import verify_log
+from vault.homes import verify_logs
 
 _COPY: Final = "copy.db"
 _FLIPPED: Final = "flipped.db"
@@ -103,7 +103,8 @@ def flip_byte(database: Path, records: list[tuple[str, int]]) -> Flip:
 
 def _verify(stage: Stage, database: Path, checkpoint: Checkpoint, kept: str = "") -> VerifyReport:
     settings = load_settings(home=stage.home, database_url=f"sqlite:///{database}", origin=ORIGIN)
-    return verify_log(settings, (checkpoint.verifier_key,), kept, lambda done, total: None)
+    (report,) = verify_logs(settings, (checkpoint.verifier_key,), kept, lambda done, total: None)
+    return report
 
 
 def _checkpoint_beyond(client: Client, position: int) -> Checkpoint:

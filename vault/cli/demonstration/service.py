@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from vault.cli.exits import CommandError
-from vault.crypto.dev_server import DevTransit, end_with_parent
+from vault.crypto.dev_server import DevTransit, ending_with_parent
 
 ORIGIN: Final = "demo.datavault.local/log"
 DATABASE: Final = "datavault.db"
@@ -76,13 +76,14 @@ def launch(home: Path, settings: Mapping[str, str]) -> "subprocess.Popen[bytes]"
     with (home / LOG).open("wb") as log:
         os.chmod(log.fileno(), 0o600)
         return subprocess.Popen(  # noqa: S603 - this Python, and arguments of our own
-            [sys.executable, "-m", "vault.cli", "serve", "--ready-file", str(home / _READY)],
+            ending_with_parent(
+                [sys.executable, "-m", "vault.cli", "serve", "--ready-file", str(home / _READY)]
+            ),
             env=dict(settings),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=end_with_parent(),  # noqa: PLW1509 - one system call, no lock
         )
 
 

@@ -1,0 +1,1 @@
+"""Erasure of customers: retention, shredding, receipts, evidence, and the sweep of what ran out."""
