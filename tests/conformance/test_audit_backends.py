@@ -12,17 +12,31 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from tests.support.audit import NOW, ORIGIN, TENANT, Database, KeySigner, in_threads, quiet, records, vkey_of
+from tests.support.audit import (
+    NOW,
+    ORIGIN,
+    TENANT,
+    Database,
+    Signers,
+    announce,
+    in_threads,
+    quiet,
+    records,
+    vkey_of,
+)
 from vault.audit import receipt
 from vault.audit.append import Appender
-from vault.audit.integrator import Integrator
-from vault.audit.outside import FolderStore
+from vault.audit.head import newest_checkpoint
+from vault.audit.integration import Integration
+from vault.audit.origins import place_of
+from vault.audit.outside_folder import FolderStore
 from vault.audit.query import AuditQuery, query
-from vault.audit.startup import check_outside, open_log
+from vault.audit.startup import check_outside, open_log, provider_vkeys
 from vault.audit.tables import metadata
 from vault.audit.verify import verify
 from vault.domain.errors import AuditUnavailableError, StoreUnavailableError
 from vault.domain.protocols import Transactions
+from vault.domain.system import SystemClock
 from vault.testing import FakeClock
 
 
@@ -87,9 +101,9 @@ def test_log_lives_on_every_database(transactions: Transactions, tmp_path: Path)
     with quiet():
         clock = FakeClock(NOW + 10_000)
     store = FolderStore(tmp_path / "outside")
-    log = open_log(transactions, ORIGIN)
+    log = open_log(transactions, ORIGIN, Signers(), SystemClock())
     appender = Appender(log.log)
-    integrator = Integrator(transactions, log.log, KeySigner(), clock, store)
+    integrator = Integration(transactions, Signers(), clock, store)
     for first, count in ((0, 3), (3, 300)):
         with transactions.write() as connection:
             assert appender.append(connection, records(first, count)) == list(range(first, first + count))
@@ -99,21 +113,48 @@ def test_log_lives_on_every_database(transactions: Transactions, tmp_path: Path)
     with transactions.read() as connection:
         report = verify(connection, log.log, vkey_of())
         assert (report.problems, report.size, report.signed_size, report.checkpoints) == ([], 305, 303, 2)
-        page = query(connection, log.log, AuditQuery(TENANT, page_size=4, attribute="income"))
+        page = query(connection, [place_of(log, ORIGIN)], AuditQuery(TENANT, page_size=4, attribute="income"))
         assert [item.index for item in page.records] == [304, 303, 302, 301]
         proof = receipt.verify(receipt.receipt(connection, log.log, 100), vkey_of())
         assert proof.index == 100
         assert appender.find(connection, [records(304, 1)[0].id, "none"]) == {records(304, 1)[0].id: 304}
         assert appender.head(connection) == 305
     assert integrator.lag_seconds() > 0
-    head = open_log(transactions, ORIGIN)
+    head = open_log(transactions, ORIGIN, Signers(), SystemClock())
     with transactions.read() as connection:
         check_outside(connection, head, store, vkey_of())
 
 
+def test_log_key_is_rotated_on_every_database(transactions: Transactions, tmp_path: Path) -> None:
+    """Announced, vouched for by both keys, and followed from the old one, on each database."""
+    signers, store = Signers(), FolderStore(tmp_path / "outside")
+    log = open_log(transactions, ORIGIN, signers, SystemClock())
+    appender, integrator = (
+        Appender(log.log),
+        Integration(transactions, signers, SystemClock(), store),
+    )
+    with transactions.write() as connection:
+        appender.append(connection, records(0, 3))
+    integrator.run_once()
+    with transactions.write() as connection:
+        announce(connection, log.log, signers, signers.rotate(bytes(32)))
+    integrator.run_once()
+    with transactions.write() as connection:
+        appender.append(connection, records(4, 3))
+    integrator.run_once()
+    opened = open_log(transactions, ORIGIN, signers, SystemClock())
+    with transactions.read() as connection:
+        for known in (vkey_of(), vkey_of(seed=bytes(32))):
+            report = verify(connection, log.log, known)
+            assert (report.problems, report.signed_size, report.checkpoints) == ([], 7, 3)
+        head = newest_checkpoint(connection, log.log)
+        assert (head.size, head.key.number, head.key.version) == (7, 2, 2)
+        check_outside(connection, opened, store, *provider_vkeys(opened, signers))
+
+
 def test_writers_at_once_give_one_sequence(transactions: Transactions) -> None:
     """Writers that append at once on each database get one gapless sequence, in the order stored."""
-    log = open_log(transactions, ORIGIN)
+    log = open_log(transactions, ORIGIN, Signers(), SystemClock())
     appender = Appender(log.log)
     taken: list[int] = []
 
@@ -134,7 +175,7 @@ def test_writers_at_once_give_one_sequence(transactions: Transactions) -> None:
 
 def test_refused_append_leaves_nothing(transactions: Transactions) -> None:
     """A record id that is there already, and a closed log, refuse the append whole, on each database."""
-    log = open_log(transactions, ORIGIN)
+    log = open_log(transactions, ORIGIN, Signers(), SystemClock())
     appender = Appender(log.log)
     with transactions.write() as connection:
         appender.append(connection, records(0, 1))

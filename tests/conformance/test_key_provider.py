@@ -1,39 +1,105 @@
-"""One suite for every KeyProvider: the local key file, and Transit on a real OpenBao server over TLS."""
+"""One suite for every KeyProvider and every kind of server.
+
+The local key file; OpenBao in dev mode; OpenBao as in production (TLS of its own CA, AppRole, the operator's
+least-privilege policy); and HashiCorp's program in dev mode, where there is one on PATH.
+"""
 
 import base64
-import itertools
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tests.support.crypto import local_provider
+from tests.support.transit_production import (  # noqa: F401  the second is a fixture
+    ProductionTransit,
+    production_transit,
+)
 from tests.support.transit_server import provider_on, transit_server  # noqa: F401  the second is a fixture
+from tests.support.transit_ways import approle, settings_on
+from vault.crypto.dev_server import DevTransit, start_dev_transit
 from vault.crypto.local import LocalKeyProvider
-from vault.crypto.names import class_key
+from vault.crypto.names import STANDARD_CLASSES, class_key
 from vault.crypto.transit import TransitKeyProvider
-from vault.domain.errors import DatavaultError, IntegrityError, KeysUnavailableError
+from vault.crypto.transit_formats import hcl
+from vault.crypto.transit_policies import Role, policy
+from vault.domain.errors import (
+    DatavaultError,
+    IntegrityError,
+    InvalidArgumentError,
+    KeysUnavailableError,
+    KeyTooOldError,
+)
 from vault.domain.protocols import KeyProvider, UnwrapItem, WrapItem
+from vault.domain.system import SystemClock
 
 Provider = LocalKeyProvider | TransitKeyProvider
-_fresh = (f"class-{number}" for number in itertools.count())
+CLASSES = tuple(f"class-{number}" for number in range(60))
+"""Each test that needs a key of its own takes one; a policy can only name what is known beforehand."""
+SERVERS = ["local", "openbao-dev", "openbao-production", *(["vault-dev"] if shutil.which("vault") else [])]
 
 
-@pytest.fixture(params=["local", "transit"])
-def provider(request: pytest.FixtureRequest, tmp_path: Path) -> Provider:
-    if request.param == "local":
-        return local_provider(tmp_path)
-    return provider_on(request.getfixturevalue("transit_server"))
+@pytest.fixture(scope="module", params=SERVERS)
+def keys(request: pytest.FixtureRequest) -> tuple[str, Iterator[str]]:
+    """The kind of server, and the classes that no test has taken yet."""
+    return request.param, iter(CLASSES)
+
+
+@pytest.fixture(scope="module")
+def vault_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevTransit]:
+    server = start_dev_transit(tmp_path_factory.mktemp("vault"), "vault")
+    try:
+        provider_on(server).ensure_keys(STANDARD_CLASSES)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def role(
+    production_transit: ProductionTransit,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """An AppRole with the operator's policy, as `keys init` writes it."""
+    text = hcl(policy(Role.OPERATOR, "transit", (*STANDARD_CLASSES, *CLASSES)))
+    return approle(production_transit, tmp_path_factory.mktemp("role"), policy=text)
 
 
 @pytest.fixture
-def key(provider: Provider) -> str:
+def provider(
+    keys: tuple[str, Iterator[str]], request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Provider]:
+    provider: Provider
+    match keys[0]:
+        case "local":
+            provider = local_provider(tmp_path)
+        case "openbao-dev":
+            provider = provider_on(request.getfixturevalue("transit_server"))
+        case "vault-dev":
+            provider = provider_on(request.getfixturevalue("vault_server"))
+        case _:
+            server = request.getfixturevalue("production_transit")
+            provider = TransitKeyProvider(
+                settings_on(server, **request.getfixturevalue("role")), SystemClock()
+            )
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
+def key(keys: tuple[str, Iterator[str]], provider: Provider, request: pytest.FixtureRequest) -> str:
     """A wrapping key that no other test uses."""
-    key_class = next(_fresh)
-    provider.ensure_keys([key_class])
+    key_class = next(keys[1])
+    if keys[0] == "openbao-production":
+        # the service's own token may not make keys
+        request.getfixturevalue("production_transit").make_key(class_key(key_class))
+    else:
+        provider.ensure_keys([key_class])
     return class_key(key_class)
 
 
@@ -227,3 +293,83 @@ def test_a_working_provider_is_healthy(provider: Provider) -> None:
     health = provider.health()
     assert health.healthy
     assert health.detail
+    assert health.token_seconds_left is None or health.token_seconds_left > 0
+
+
+def test_a_wrapped_key_tells_its_version(provider: Provider, key: str) -> None:
+    """Of old and new ones alike, without asking the server."""
+    [old] = wrapped(provider, key, 1)
+    provider.rotate(key)
+    [new] = wrapped(provider, key, 1)
+    assert [provider.wrapped_version(each.wrapped) for each in (old, new)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"v1", b"local:v1", b"vault:v:AAAA", b"vault:v0:AAAA", b"local:vx:AAAA", b"\xff"]
+)
+def test_what_is_no_wrapped_key_has_no_version(provider: Provider, text: bytes) -> None:
+    """It counts as changed."""
+    with pytest.raises(IntegrityError):
+        provider.wrapped_version(text)
+
+
+def test_a_retired_version_opens_no_more(provider: Provider, key: str) -> None:
+    """What was rewrapped before opens; what was not is told as too old, its neighbours open."""
+    old, moved = wrapped(provider, key, 2)
+    provider.rotate(key)
+    [text] = provider.rewrap(key, [moved])
+    assert isinstance(text, bytes)
+    provider.retire(key, 2)
+    new = UnwrapItem(text, moved.context)
+    answers = provider.unwrap(key, [old, new])
+    assert isinstance(answers[0], KeyTooOldError)
+    assert answers[1] == items(2)[1].plaintext
+    assert isinstance(provider.rewrap(key, [old])[0], KeyTooOldError)
+    assert provider.info(key).min_decryption_version == 2
+
+
+def test_retiring_never_brings_a_version_back(provider: Provider, key: str) -> None:
+    """Neither an older nor the same version changes anything."""
+    for _ in range(2):
+        provider.rotate(key)
+    for before in (3, 2, 1, 3):
+        provider.retire(key, before)
+        assert provider.info(key).min_decryption_version == 3
+
+
+@pytest.mark.parametrize("before", [-1, 0, 2, 99])
+def test_a_version_that_is_not_there_cannot_be_retired_to(provider: Provider, key: str, before: int) -> None:
+    """Nothing would open any more."""
+    [item] = wrapped(provider, key, 1)
+    with pytest.raises(InvalidArgumentError):
+        provider.retire(key, before)
+    assert provider.unwrap(key, [item]) == [items(1)[0].plaintext]
+
+
+def test_every_version_of_a_signing_key_signs(provider: Provider) -> None:
+    """An older one goes on signing, and verifies under its own public key alone."""
+    name = "datavault-log"
+    before = provider.public_key(name).version
+    newest = provider.rotate(name)
+    public = {version: provider.public_key(name, version) for version in (before, newest)}
+    assert provider.public_key(name) == public[newest]
+    for version, other in ((before, newest), (newest, before)):
+        signature = provider.sign(name, b"message", version)
+        Ed25519PublicKey.from_public_bytes(public[version].raw).verify(signature, b"message")
+        with pytest.raises(InvalidSignature):
+            Ed25519PublicKey.from_public_bytes(public[other].raw).verify(signature, b"message")
+
+
+def test_a_version_that_is_not_there_does_not_sign(provider: Provider) -> None:
+    """Nor does it have a public key."""
+    with pytest.raises(KeysUnavailableError):
+        provider.sign("datavault-log", b"message", 99)
+    with pytest.raises(KeysUnavailableError):
+        provider.public_key("datavault-log", 99)
+
+
+def test_closing_twice_is_harmless(provider: Provider) -> None:
+    """A stop that is asked for again finds nothing to do."""
+    provider.public_key("datavault-log")
+    provider.close()
+    provider.close()

@@ -39,6 +39,11 @@ def test_every_service_says_that_it_serves(service: RunningService, name: str) -
     assert status(service.health_channel(), name) == serving
 
 
+def test_a_service_that_serves_is_alive(service: RunningService) -> None:
+    """On the probe port, by the name that liveness probes ask for."""
+    assert status(service.health_channel(), "alive") == health_pb2.HealthCheckResponse.SERVING
+
+
 def test_health_of_a_service_that_does_not_exist_is_not_found(service: RunningService) -> None:
     """As grpc.health.v1 says."""
     assert wire.refused(lambda: status(service.health_channel(), "no.such.Service")).code is (

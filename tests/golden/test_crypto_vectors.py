@@ -18,7 +18,8 @@ from tests.support.crypto import MemoryTenantKeys, local_provider
 from vault.crypto.encoding import integer, lp, value_binding
 from vault.crypto.envelope import DataKey, dek_id_of, key_context
 from vault.crypto.local import LocalKeyProvider
-from vault.crypto.tenant_keys import LookupKey, TenantKeys
+from vault.crypto.lookup_keys import LookupKey
+from vault.crypto.tenant_keys import TenantKeys
 from vault.domain.protocols import UnwrapItem, WrapItem
 from vault.domain.system import SystemRandomness
 from vault.domain.types import KeyScope, ValueScope

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from vault.audit.announcement import announcement_detail, verified_announcement
 from vault.audit.checkpoint import parse_and_verify, sign, vkey
 from vault.audit.merkle import leaf_hash
 from vault.audit.record import encode, parse
@@ -18,9 +19,10 @@ ORIGIN = "datavault.local/log"
 
 
 class FixedSigner:
-    """Signs with the private key that the page names. Implements `vault.domain.protocols.Signer`."""
+    """Signs with a private key that the page names. Implements `vault.domain.protocols.Signer`."""
 
-    _key = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+    def __init__(self, first: int = 1) -> None:
+        self._key: Ed25519PrivateKey = Ed25519PrivateKey.from_private_bytes(bytes(range(first, first + 32)))
 
     def sign(self, message: bytes) -> bytes:
         return self._key.sign(message)
@@ -32,7 +34,7 @@ class FixedSigner:
 def example_record() -> bytes:
     """The record of the page."""
     (line,) = re.findall(r'^    (\{"action".+\})$', PAGE, re.MULTILINE)
-    return line.encode("ascii")
+    return str(line).encode("ascii")
 
 
 def test_the_python_example_opens_the_golden_envelope() -> None:
@@ -69,3 +71,10 @@ def test_the_example_checkpoint_is_what_the_code_signs() -> None:
     assert indented in PAGE
     assert f"verifier key: {key}" in PAGE
     assert parse_and_verify(note, key).size == 1
+
+
+def test_the_example_announcement_is_what_the_code_signs() -> None:
+    """The page's announcement of a log key is what the two keys that it names sign, and counts."""
+    detail = announcement_detail(ORIGIN, FixedSigner(), FixedSigner(2))
+    assert "".join(f"    {name}: {value}\n" for name, value in detail.items()) in PAGE
+    assert verified_announcement(detail).verifier_key == detail["verifier_key"]

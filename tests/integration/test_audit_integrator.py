@@ -9,13 +9,26 @@ from threading import Event
 import pytest
 from sqlalchemy import Connection
 
-from tests.support.audit import NOW, ORIGIN, KeySigner, Log, encoded, in_threads, make_record, vkey_of
+from tests.support.audit import (
+    NOW,
+    ORIGIN,
+    KeySigner,
+    Log,
+    Signers,
+    encoded,
+    in_threads,
+    make_record,
+    vkey_of,
+)
 from vault.audit.checkpoint import Checkpoint, parse_and_verify
+from vault.audit.integration import Integration
 from vault.audit.integrator import Integrator
-from vault.audit.outside import FolderStore, outbox_event
+from vault.audit.outside import outbox_event
+from vault.audit.outside_folder import FolderStore
 from vault.audit.receipt import receipt
 from vault.audit.receipt import verify as verify_receipt
 from vault.audit.verify import verify
+from vault.config import Settings
 from vault.domain.errors import (
     AuditUnavailableError,
     IntegrityError,
@@ -23,11 +36,29 @@ from vault.domain.errors import (
     NotFoundError,
     StoreUnavailableError,
 )
+from vault.domain.protocols import PublicKey, Signer
+from vault.outside import open_outside
 from vault.testing import FakeClock
 
 
 class Killed(BaseException):
     """Stands for the process ending: nothing may catch it and go on."""
+
+
+class Telling(KeySigner):
+    """A signer that calls back at each signature."""
+
+    def __init__(self, tell: Callable[[], None], inner: KeySigner | None = None) -> None:
+        super().__init__()
+        self._tell = tell
+        self._inner = inner or KeySigner()
+
+    def sign(self, message: bytes) -> bytes:
+        self._tell()
+        return self._inner.sign(message)
+
+    def public_key(self) -> bytes:
+        return self._inner.public_key()
 
 
 class Saboteur:
@@ -56,12 +87,18 @@ class Saboteur:
             self.step()
         self.step()
 
-    def sign(self, message: bytes) -> bytes:
-        self.step()
-        return self._log.signer.sign(message)
+    @property
+    def providers(self) -> tuple[str, ...]:
+        return self._log.signers.providers
 
-    def public_key(self) -> bytes:
-        return self._log.signer.public_key()
+    def newest(self) -> PublicKey:
+        return self._log.signers.newest()
+
+    def versions(self) -> list[PublicKey]:
+        return self._log.signers.versions()
+
+    def signer(self, provider: str, version: int) -> Signer:
+        return Telling(self.step, self._log.signers.keys[version - 1])
 
     def put(self, path: str, content: bytes) -> None:
         self.step()
@@ -89,9 +126,9 @@ def assert_whole(log: Log, size: int) -> None:
     assert parse_and_verify(content.decode(), vkey_of()).size == size
 
 
-def test_integrator_killed_at_every_step_goes_on(tmp_path: Path) -> None:
+def test_integrator_killed_at_every_step_goes_on(tmp_path: Path, every_outside: dict[str, str]) -> None:
     """Ended before, within or after each transaction, signature and delivery, the next pass completes it."""
-    log = Log(tmp_path)
+    log = Log(tmp_path, outside=open_outside(Settings(home=tmp_path)) if every_outside else None)
     log.grow(3)
     size, kill_at, finished = 3, 0, False
     while not finished:
@@ -99,7 +136,7 @@ def test_integrator_killed_at_every_step_goes_on(tmp_path: Path) -> None:
         size += 300
         saboteur = Saboteur(log, kill_at)
         try:
-            Integrator(saboteur, log.id, saboteur, log.clock, saboteur).run_once()
+            Integration(saboteur, saboteur, log.clock, saboteur).run_once()
             finished = True
         except Killed:
             kill_at += 1
@@ -114,7 +151,7 @@ def test_same_integrator_goes_on_after_a_failure_at_every_step(tmp_path: Path) -
     size = 0
     for fail_at in range(18):
         saboteur = Saboteur(log, fail_at)
-        integrator = Integrator(saboteur, log.id, saboteur, log.clock, saboteur)
+        integrator = Integration(saboteur, saboteur, log.clock, saboteur)
         log.append(300)
         size += 300
         with pytest.raises(Killed):
@@ -127,12 +164,16 @@ def test_same_integrator_goes_on_after_a_failure_at_every_step(tmp_path: Path) -
 def test_nothing_new_signs_nothing(tmp_path: Path) -> None:
     """An empty log has no checkpoint, and without new records there is no new one."""
     log = Log(tmp_path)
-    assert log.integrator().run_once() is None
+
+    def integrator() -> Integrator:
+        return Integrator(log.database, log.id, log.signers, log.clock)
+
+    assert integrator().run_once() is None
     log.append(1)
-    integrator = log.integrator()
-    assert isinstance(integrator.run_once(), Checkpoint)
-    assert integrator.run_once() is None
-    assert log.integrator().run_once() is None
+    first = integrator()
+    assert isinstance(first.run_once(), Checkpoint)
+    assert first.run_once() is None
+    assert integrator().run_once() is None
     assert log.sql("SELECT size FROM log_checkpoint") == [(1,)]
 
 
@@ -140,7 +181,7 @@ def test_unavailable_signer_delays_checkpoints_only(tmp_path: Path) -> None:
     """Without the key records are integrated and events go out; the lag grows, and is made up later."""
     log = Log(tmp_path)
     assert isinstance(log.clock, FakeClock)
-    log.signer.fail = KeysUnavailableError("sealed")
+    log.signers.fail = KeysUnavailableError("sealed")
     log.append(3)
     with log.database.write() as connection:
         outbox_event(connection, log.id, ORIGIN, 2, {"kind": "withdrawn"}, log.clock.now())
@@ -151,7 +192,7 @@ def test_unavailable_signer_delays_checkpoints_only(tmp_path: Path) -> None:
     assert log.outside.last(f"{ORIGIN}/events") == f"{ORIGIN}/events/{2:020d}.json"
     log.clock.advance(90)
     assert integrator.lag_seconds() == 90.0
-    log.signer.fail = None
+    log.signers.fail = None
     integrator.run_once()
     assert integrator.lag_seconds() == 0.0
     assert_whole(log, 3)
@@ -261,9 +302,8 @@ def test_integrator_that_was_overtaken_changes_nothing(tmp_path: Path) -> None:
                 yield connection
 
     slow = Overtaken(log, 0)
-    integrator = Integrator(slow, log.id, slow, log.clock, slow)
-    with pytest.raises(AuditUnavailableError, match="another integrator"):
-        integrator.run_once()
+    integrator = Integration(slow, slow, log.clock, slow)
+    integrator.run_once()
     assert_whole(log, 7)
     integrator.run_once()
     assert_whole(log, 7)
@@ -273,8 +313,8 @@ def test_thread_signs_what_was_notified_and_stops(tmp_path: Path) -> None:
     """The thread wakes on notify and signs; stop makes a last pass, so nothing is left unsigned."""
     log = Log(tmp_path)
     signed = Event()
-    integrator = Integrator(
-        log.database, log.id, Telling(signed.set), log.clock, log.outside, interval_seconds=0.001
+    integrator = Integration(
+        log.database, Signers(Telling(signed.set)), log.clock, log.outside, interval_seconds=0.001
     )
     log.append(1)
     integrator.start()
@@ -297,26 +337,14 @@ def test_thread_goes_on_after_errors(tmp_path: Path) -> None:
             raise failures.pop()
         signed.set()
 
-    integrator = Integrator(
-        log.database, log.id, Telling(sometimes), log.clock, log.outside, interval_seconds=0.001
+    integrator = Integration(
+        log.database, Signers(Telling(sometimes)), log.clock, log.outside, interval_seconds=0.001
     )
     integrator.start()
     while not signed.wait(0.01):
         integrator.notify()
     integrator.stop()
     assert_whole(log, 1)
-
-
-class Telling(KeySigner):
-    """A signer that calls back at each signature."""
-
-    def __init__(self, tell: Callable[[], None]) -> None:
-        super().__init__()
-        self._tell = tell
-
-    def sign(self, message: bytes) -> bytes:
-        self._tell()
-        return super().sign(message)
 
 
 def test_receipt_of_every_record_verifies_offline(tmp_path: Path) -> None:

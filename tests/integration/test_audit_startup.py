@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from tests.support.audit import ORIGIN, TENANT, KeySigner, Log, quiet, records, vkey_of
+from tests.support.audit import ORIGIN, TENANT, Log, quiet, records, vkey_of
 from vault.audit.append import Appender
-from vault.audit.origins import OpenLog
+from vault.audit.origins import OpenLog, heads_of
 from vault.audit.outside import outbox_event
+from vault.audit.outside_folder import FolderStore
 from vault.audit.record import parse
-from vault.audit.restore import Adoption, Operator, adopt_restore, finish_adoption
+from vault.audit.restore import Adoption, Operator, adopt_restores, finish_adoption
 from vault.audit.startup import check_durability, check_outside, open_log
 from vault.audit.verify import verify
 from vault.domain.errors import (
@@ -41,8 +42,10 @@ def check(log: Log, seed: bytes | None = None) -> None:
 def adopt(log: Log) -> Adoption:
     with quiet():
         randomness = FixedRandomness()
-    keys = (KeySigner().public_key(),)
-    return adopt_restore(log.database, ORIGIN, log.outside, keys, log.clock, randomness, OPERATOR)
+    (adoption,) = adopt_restores(
+        log.database, {ORIGIN: OPERATOR}, log.outside, log.signers, log.clock, randomness
+    )
+    return adoption
 
 
 def finish(log: Log, adoption: Adoption) -> None:
@@ -87,13 +90,13 @@ def test_log_is_made_once_and_opened_again(log: Restorable) -> None:
     """The first start makes the log; later ones open the same one."""
     assert log.open == OpenLog(1, ORIGIN, 0, 0, "active")
     log.append(2)
-    assert open_log(log.database, ORIGIN) == OpenLog(1, ORIGIN, 2, 0, "active")
+    assert open_log(log.database, ORIGIN, log.signers, log.clock) == OpenLog(1, ORIGIN, 2, 0, "active")
 
 
 def test_database_of_another_origin_is_refused(log: Restorable) -> None:
     """A database belongs to one origin."""
-    with pytest.raises(ConfigurationError, match=ORIGIN):
-        open_log(log.database, "other.example/log")
+    with log.database.read() as connection, pytest.raises(ConfigurationError, match=ORIGIN):
+        heads_of(connection, "other.example/log")
 
 
 def test_database_that_may_lose_commits_is_refused(log: Restorable) -> None:
@@ -195,11 +198,11 @@ def test_nothing_is_served_until_the_adoption_is_finished(log: Restorable) -> No
     lose(log)
     adoption = adopt(log)
     with pytest.raises(StartRefusedError, match="adopt-restore"):
-        open_log(log.database, ORIGIN)
+        open_log(log.database, ORIGIN, log.signers, log.clock)
     with log.database.write() as connection, pytest.raises(AuditUnavailableError):
         Appender(1).append(connection, records(500, 1))
     finish(log, adoption)
-    assert open_log(log.database, ORIGIN).origin == f"{ORIGIN}/r2"
+    assert open_log(log.database, ORIGIN, log.signers, log.clock).origin == f"{ORIGIN}/r2"
 
 
 def test_adopted_log_is_served_and_verifies(log: Restorable) -> None:
@@ -266,6 +269,7 @@ def test_adoption_of_an_empty_database_brings_all_events_back(log: Restorable) -
     event(log, 1)
     log.integrator().run_once()
     log.restore(empty)
+    log.sql("DELETE FROM log_key")
     log.sql("DELETE FROM log")
     adoption = adopt(log)
     assert adoption.restored_size == 0
@@ -320,3 +324,28 @@ def test_untrusted_checkpoint_is_not_adopted(log: Restorable) -> None:
         adopt(log)
     shutil.rmtree(log.database.path.parent / "outside")
     check(log)
+
+
+class Unhurried(FolderStore):
+    """Lists and gets for as long as a transaction may not be idle: it finds out whether one is open."""
+
+    log: Restorable
+
+    def entries(self, folder: str, first: int = 0) -> list[str]:
+        with self.log.database.write():
+            return super().entries(folder, first)
+
+
+def test_an_adoption_holds_no_transaction_while_it_lists(tmp_path: Path) -> None:
+    """However long an object store takes to list a million checkpoints, the database waits for nothing."""
+    store = Unhurried(tmp_path / "outside")
+    store.log = log = Restorable(tmp_path, outside=store)
+    log.grow(2)
+    backup = log.keep()
+    event(log, 2)
+    log.grow(3)
+    log.restore(backup)
+    adoption = adopt(log)
+    assert [each.position for each in adoption.events] == [2]
+    assert adopt(log).events == adoption.events
+    log.database.close()

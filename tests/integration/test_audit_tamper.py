@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.audit import ORIGIN, KeySigner, Log, encoded, make_record, vkey_of
-from vault.audit.append import EncodedRecord
 from vault.audit.checkpoint import parse_and_verify, sign
 from vault.audit.merkle import leaf_hash
 from vault.audit.tree import TreeBuilder
@@ -223,7 +222,7 @@ def test_record_that_was_never_canonical_is_named(log: Log) -> None:
     """A record whose bytes are no canonical record is named, though hashed and signed."""
     with log.database.write() as connection:
         item = encoded(make_record(900))
-        log.appender.append(connection, [EncodedRecord(item.id, item.entry + b" ")])
+        log.appender.append(connection, [item._replace(entry=item.entry + b" ")])
     log.integrator().run_once()
     assert named(report_of(log)) == (302, "the record is not a canonical audit record")
     assert report_of(log, contents=False).ok

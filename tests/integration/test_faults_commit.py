@@ -15,14 +15,12 @@ import pytest
 from tests.support.faults import FRAUD
 from tests.support.faults_policies import write_policies
 from tests.support.pipelines import House, open_house
-from tests.support.service import ORIGIN
 from tests.support.store import database_url
 from vault import assembly
-from vault.audit.startup import open_log
 from vault.client.results import Disclosure
 from vault.client.words import DenialReason
 from vault.domain.errors import AuditUnavailableError, DatavaultError, StoreUnavailableError
-from vault.store.database import Database
+from vault.store.sqlite_database import SqliteDatabase
 from vault.testing import FakeClock
 
 ENGINE = ("personalization-engine", "personalised-offers")
@@ -56,7 +54,7 @@ def driver() -> type[CutDriver]:
 def house(tmp_path: Path, driver: type[CutDriver]) -> Iterator[House]:
     """The pipelines on a driver that can be cut."""
     with opened(tmp_path) as house:
-        database = Database(database_url(house.rooms.database.path), driver=driver)
+        database = SqliteDatabase(database_url(house.rooms.database.path), driver=driver)
         try:
             yield on(house, database)
         finally:
@@ -69,11 +67,11 @@ def opened(folder: Path, clock: FakeClock | None = None) -> Iterator[House]:
         yield house
 
 
-def on(house: House, database: Database) -> House:
+def on(house: House, database: SqliteDatabase) -> House:
     """The same house over another way to its database."""
     rooms = replace(house.rooms, database=database)
-    log = open_log(database, ORIGIN)
-    return House(rooms, assembly.build_pipelines(rooms, log, assembly.log_signer(rooms)))
+    signers = assembly.log_signers(rooms)
+    return House(rooms, assembly.build_pipelines(rooms, assembly.open_logs(rooms, signers), signers))
 
 
 def actions(house: House) -> list[str]:

@@ -131,7 +131,7 @@ def test_a_read_only_database_is_refused(service: RunningService) -> None:
         with (
             without_root(),
             pytest.raises(StartRefusedError, match=r"home/datavault\.db: .* rights"),
-            assembly.open_rooms(settings, exclusive=True),
+            assembly.open_rooms(settings, assembly.Use.SERVE),
         ):
             raise AssertionError("it opened")
 

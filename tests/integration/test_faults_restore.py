@@ -2,18 +2,19 @@
 
 import contextlib
 import json
-import shutil
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from tests.support.backup import back_up, put_back
 from tests.support.faults import (
     FRAUD,
     add_customer,
     command,
-    copy_database,
     eventually,
     moved_away,
     read,
@@ -23,9 +24,12 @@ from tests.support.faults import (
 )
 from tests.support.service import ORIGIN, RunningService, opened
 from vault.audit.checkpoint import vkey
+from vault.audit.outside import OutsideStore, entry_number
 from vault.audit.verify import verify
 from vault.client import DenialReason
+from vault.config import load_settings
 from vault.crypto.names import LOG
+from vault.outside import open_outside
 
 OFFERS = "personalised-offers"
 ADOPT = "datavault audit adopt-restore"
@@ -34,6 +38,13 @@ ADOPT = "datavault audit adopt-restore"
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[RunningService]:
     with start_service(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def any_service(tmp_path: Path, every_store: str, every_outside: dict[str, str]) -> Iterator[RunningService]:
+    """On each store, with each kind of outside store in turn."""
+    with start_service(tmp_path, environment=every_outside) as running:
         yield running
 
 
@@ -60,68 +71,29 @@ def offered(service: RunningService, number: str) -> Any:
     return answer.value("email") or answer.denied["email"].reason
 
 
-def outside(service: RunningService, origin: str, kind: str) -> list[Path]:
-    return sorted((service.home / "outside" / origin / kind).glob("[0-9]*"))
+def store_of(service: RunningService) -> OutsideStore:
+    """The outside store as the service's own settings name it."""
+    with patch.dict(os.environ, service.environment(), clear=True):
+        return open_outside(load_settings())
+
+
+def outside(service: RunningService, origin: str, kind: str) -> list[str]:
+    return store_of(service).entries(f"{origin}/{kind}")
 
 
 def all_outside(service: RunningService) -> bool:
     """Whether every record is under a checkpoint outside, and every event there."""
-    sizes = [int(path.name) for path in outside(service, ORIGIN, "checkpoints")]
+    sizes = [entry_number(path) for path in outside(service, ORIGIN, "checkpoints")]
     waiting = service.sql("SELECT count(*) FROM outbox WHERE delivered_at IS NULL")
     return waiting == [(0,)] and bool(sizes) and max(sizes) == len(service.records())
 
 
-def put_back(service: RunningService, backup: Path) -> None:
-    """Restore a database file as an operator does: the service is down, the WAL goes."""
-    for name in ("datavault.db-wal", "datavault.db-shm"):
-        (service.home / name).unlink(missing_ok=True)
-    shutil.copyfile(backup, service.database_path)
-
-
 def problems(service: RunningService, log: int, origin: str) -> list[str]:
     key = vkey(origin, service.key_provider().public_key(LOG).raw)
-    with opened(service.database_path) as database, database.read() as connection:
+    with opened(service.place) as database, database.read() as connection:
         report = verify(connection, log, key)
     assert report.size > 0
     return [str(problem) for problem in report.problems]
-
-
-def test_a_restored_database_is_adopted_and_what_was_withdrawn_binds(
-    service: RunningService, tmp_path: Path
-) -> None:
-    """The start is refused with the command; after it every withdrawal, objection and restriction recorded
-    after the backup binds at the first read, the new log begins with what was lost, and both logs verify."""
-    withdrawn, objected, restricted, kept = (consenting_customer(service) for _ in range(4))
-    backup = tmp_path / "backup.db"
-    copy_database(service.database_path, backup)
-    portal, office = service.client("customer-portal"), service.client("privacy-office")
-    portal.withdraw_consent(withdrawn, purpose=OFFERS, channel="app")
-    office.object_to_purpose(objected, purpose=FRAUD, channel="letter")
-    office.restrict_subject(restricted)
-    eventually(lambda: all_outside(service), "everything is outside")
-    lost_size = len(service.records())
-    service.stop()
-    put_back(service, backup)
-
-    refused = refused_start(service)
-    assert refused.returncode == 2
-    assert ADOPT in refused.stderr
-    adopted = command(service, "audit", "adopt-restore", "--yes")
-    assert adopted.returncode == 0, adopted.stderr
-
-    service.launch()
-    assert offered(service, withdrawn) is DenialReason.CONSENT_WITHDRAWN
-    assert read(service, objected).denied["email"].reason is DenialReason.OBJECTED
-    assert offered(service, restricted) is DenialReason.NOT_AVAILABLE
-    assert offered(service, kept) == f"{kept}@mail.example"
-    ((first,),) = service.sql('SELECT entry FROM log_entry WHERE log = 2 AND "index" = 0')
-    record = json.loads(first)
-    assert record["action"] == "log.adopt-restore"
-    assert (record["detail"]["lost_origin"], record["detail"]["lost_size"]) == (ORIGIN, lost_size)
-    ((new_origin,),) = service.sql("SELECT origin FROM log WHERE log = 2")
-    eventually(lambda: bool(outside(service, new_origin, "checkpoints")), "the new log is outside")
-    assert problems(service, 1, ORIGIN) == []
-    assert problems(service, 2, new_origin) == []
 
 
 def test_a_deleted_database_is_not_begun_anew(service: RunningService) -> None:
@@ -166,3 +138,45 @@ def test_an_outside_store_that_cannot_be_written_delays_only_itself(service: Run
     eventually(lambda: all_outside(service), "everything is outside")
     assert len(outside(service, ORIGIN, "events")) == 1
     assert service.verify().problems == []
+
+
+# --- on every store: last, for a module's store stays chosen until its end ---------------------------------
+
+
+def test_a_restored_database_is_adopted_and_what_was_withdrawn_binds(
+    any_service: RunningService, tmp_path: Path
+) -> None:
+    """The start is refused with the command; after it every withdrawal, objection and restriction recorded
+    after the backup binds at the first read, the new log begins with what was lost, and both logs verify."""
+    service = any_service
+    withdrawn, objected, restricted, kept = (consenting_customer(service) for _ in range(4))
+    backup = tmp_path / "backup.db"
+    back_up(service.place, backup)
+    portal, office = service.client("customer-portal"), service.client("privacy-office")
+    portal.withdraw_consent(withdrawn, purpose=OFFERS, channel="app")
+    office.object_to_purpose(objected, purpose=FRAUD, channel="letter")
+    office.restrict_subject(restricted)
+    eventually(lambda: all_outside(service), "everything is outside")
+    lost_size = len(service.records())
+    service.stop()
+    put_back(service.place, backup)
+
+    refused = refused_start(service)
+    assert refused.returncode == 2
+    assert ADOPT in refused.stderr
+    adopted = command(service, "audit", "adopt-restore", "--yes")
+    assert adopted.returncode == 0, adopted.stderr
+
+    service.launch()
+    assert offered(service, withdrawn) is DenialReason.CONSENT_WITHDRAWN
+    assert read(service, objected).denied["email"].reason is DenialReason.OBJECTED
+    assert offered(service, restricted) is DenialReason.NOT_AVAILABLE
+    assert offered(service, kept) == f"{kept}@mail.example"
+    ((first,),) = service.sql('SELECT entry FROM log_entry WHERE log = 2 AND "index" = 0')
+    record = json.loads(first)
+    assert record["action"] == "log.adopt-restore"
+    assert (record["detail"]["lost_origin"], record["detail"]["lost_size"]) == (ORIGIN, lost_size)
+    ((new_origin,),) = service.sql("SELECT origin FROM log WHERE log = 2")
+    eventually(lambda: bool(outside(service, new_origin, "checkpoints")), "the new log is outside")
+    assert problems(service, 1, ORIGIN) == []
+    assert problems(service, 2, new_origin) == []

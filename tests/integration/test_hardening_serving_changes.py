@@ -159,10 +159,12 @@ def test_an_outside_event_without_an_id_is_an_integrity_error(house: House, kind
     adoption = Adoption(None, "bank.example/lost", 0, 0, (lost,))  # type: ignore[arg-type]
     with pytest.raises(IntegrityError):
         finish_restore(
-            adoption,
+            [adoption],
             house.pipelines.recorder,
             SubjectRepository(),
             SqlConsentRepository(),
             house.caller("privacy-office"),
+            house.pipelines.keyring,
+            house.rooms.randomness,
         )
     assert house.sql("SELECT restricted_seq, last_seq FROM subject") == [(0, 0)]

@@ -115,7 +115,7 @@ def test_an_unforeseen_fault_is_logged_and_the_last_good_bundle_stays(
         raise ZeroDivisionError
 
     with open_house(tmp_path, policies=write_policies(tmp_path / "policies")) as house:
-        reloader = PolicyReloader(house.rooms, house.pipelines.tenant_keys)
+        reloader = PolicyReloader(house.rooms, house.pipelines)
         before = house.rooms.policy.current
         monkeypatch.setattr(live, "compare", fault)
         asyncio.run(reloader.reload())
@@ -129,13 +129,13 @@ def test_two_reloads_do_not_interleave(tmp_path: Path, monkeypatch: pytest.Monke
     second_began = threading.Event()
     prepare, adopt = LivePolicy.prepare, LivePolicy.adopt
 
-    def preparing(self: LivePolicy, *arguments: Any) -> Any:
+    def preparing(self: LivePolicy, *arguments: Any, **options: Any) -> Any:
         steps.append("prepare")
         if steps.count("prepare") == 1:
             second_began.wait(0.3)
         else:
             second_began.set()
-        return prepare(self, *arguments)
+        return prepare(self, *arguments, **options)
 
     def adopting(self: LivePolicy, loaded: Any) -> None:
         steps.append("adopt")
@@ -145,7 +145,7 @@ def test_two_reloads_do_not_interleave(tmp_path: Path, monkeypatch: pytest.Monke
         await asyncio.gather(reloader.reload(), reloader.reload())
 
     with open_house(tmp_path, policies=write_policies(tmp_path / "policies")) as house:
-        reloader = PolicyReloader(house.rooms, house.pipelines.tenant_keys)
+        reloader = PolicyReloader(house.rooms, house.pipelines)
         monkeypatch.setattr(LivePolicy, "prepare", preparing)
         monkeypatch.setattr(LivePolicy, "adopt", adopting)
         asyncio.run(twice(reloader))

@@ -16,9 +16,8 @@ from tests.support.faults_policies import FILES, write_policies
 from tests.support.pipelines import open_house
 from tests.support.service import JWT_ISSUER, RunningService
 from vault.audit.append import EncodedRecord
-from vault.audit.record import encode
 from vault.domain.limits import LIMITS
-from vault.server.lifecycle import HEALTH_CALLS
+from vault.server.listening import HEALTH_CALLS
 from vault.v1 import audit_service_pb2 as audit
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -129,7 +128,7 @@ def test_an_auditor_gets_pages_of_large_records(tmp_path: Path) -> None:
     with open_house(tmp_path, policies=policies) as house:
         recorder, caller = house.pipelines.recorder, house.caller("auditor")
         large = [recorder.draft(caller, "policy.read", detail={"note": "x" * 45_000}) for _ in range(150)]
-        recorder.commit(lambda _: (None, [EncodedRecord(record.id, encode(record)) for record in large]))
+        recorder.commit(lambda _: (None, [EncodedRecord.of(record) for record in large]))
     with RunningService.start(tmp_path, policies=policies) as service:
         newest, oldest = pages(service, newest_first=True), pages(service, newest_first=False)
         records = service.records()

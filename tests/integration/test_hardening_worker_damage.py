@@ -105,11 +105,11 @@ def faulty_load(monkeypatch: pytest.MonkeyPatch, house: House, number: str, faul
     mac = house.pipelines.disclosure._tenant_keys.lookup("retail").mac(number)
     load, sizes = SubjectReader.load, []
 
-    def faulty(self: Any, connection: Any, tenant: str, macs: Any, attributes: Any) -> Any:
+    def faulty(self: Any, connection: Any, tenant: str, macs: Any, attributes: Any, **more: Any) -> Any:
         sizes.append(len(macs))
         if mac in macs:
             fault()
-        return load(self, connection, tenant, macs, attributes)
+        return load(self, connection, tenant, macs, attributes, **more)
 
     monkeypatch.setattr(SubjectReader, "load", faulty)
     return sizes

@@ -10,7 +10,7 @@ from tests.support.service import policies_copy
 from vault.domain.errors import InvalidArgumentError, QuotaExceededError
 from vault.testing import FakeClock
 
-pytestmark = FAKES_ARE_FINE
+pytestmark = [FAKES_ARE_FINE, pytest.mark.usefixtures("every_store")]
 
 DAY = 86_400.0
 CALLERS = """\
@@ -23,12 +23,12 @@ CALLERS = """\
 
 
 @pytest.fixture(scope="module")
-def clock() -> FakeClock:
+def clock(every_store: str) -> FakeClock:
     return FakeClock()
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, clock: FakeClock) -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory, clock: FakeClock, every_store: str) -> Iterator[House]:
     """Each test has customers of its own; time only goes on."""
     folder = tmp_path_factory.mktemp("house")
     policies = policies_copy(

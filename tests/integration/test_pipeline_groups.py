@@ -9,6 +9,7 @@ import pytest
 from tests.support.pipelines import House, open_house
 from tests.support.service import policies_copy
 from vault import disclosure
+from vault.audit.append import Appender
 from vault.disclosure import DisclosurePipeline
 from vault.domain.errors import (
     AnswerTooLargeError,
@@ -22,6 +23,8 @@ from vault.domain.errors import (
 from vault.policy.live import LivePolicy
 from vault.reads import Attempt, MissingKeys, Released
 
+pytestmark = pytest.mark.usefixtures("every_store")
+
 LARGE = 70
 """Attributes of 64 KiB each: more than 4 MiB together."""
 ATTRIBUTES = "".join(
@@ -31,7 +34,7 @@ ATTRIBUTES = "".join(
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory, every_store: str) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("house")
     policies = policies_copy(folder / "policies", {"attributes.yaml": lambda text: text + ATTRIBUTES})
     with open_house(folder, policies=policies) as opened:
@@ -167,14 +170,13 @@ def test_without_a_durable_record_nothing_is_released(
     house: House, numbers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The append fails after everything was decrypted: no item of the group gets a value."""
-    appender = house.pipelines.recorder._appender
 
     def fail(*_: Any) -> Any:
         raise AuditUnavailableError("the log is stuck")
 
     before = len(house.records())
     with monkeypatch.context() as patched:
-        patched.setattr(type(appender), "append", fail)
+        patched.setattr(Appender, "append", fail)
         outcomes = house.pipelines.disclosure.disclose([_attempt(house, number) for number in numbers])
         assert all(isinstance(each, AuditUnavailableError | MissingKeys) for each in outcomes)
         assert values(house.read_group(ask_all(house, numbers))) == ["AuditUnavailableError"] * 5

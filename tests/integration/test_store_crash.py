@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.store import TENANT, count, database_at, database_url, subject_of
 from vault.store import schema
-from vault.store.database import Database
+from vault.store.sqlite_database import SqliteDatabase
 from vault.store.subjects import SubjectRepository
 
 PER_CHANGE = 50
@@ -17,10 +17,10 @@ CHANGES = 5
 WRITER = """
 import sys
 from tests.support.store import add_subjects, subject_of, value_of, TENANT
-from vault.store.database import Database
+from vault.store.sqlite_database import SqliteDatabase
 from vault.store.subjects import SubjectRepository
 
-database = Database(sys.argv[1])
+database = SqliteDatabase(sys.argv[1])
 database.lock_exclusively()
 number = 0
 while True:
@@ -59,7 +59,7 @@ def test_kill_9_leaves_whole_changes_only(tmp_path: Path, at: str) -> None:
     with database_at(path):
         pass
     killed_writer(path, at)
-    database = Database(database_url(path))
+    database = SqliteDatabase(database_url(path))
     # the lock of the killed server died with it
     database.lock_exclusively()
     schema.require_current(database)

@@ -35,8 +35,8 @@ from vault.domain.errors import (
 from vault.domain.types import ConsentEvent, ConsentState, Lane
 from vault.store import schema
 from vault.store.consents import SqlConsentRepository
-from vault.store.database import Database
 from vault.store.reader import SubjectReader
+from vault.store.sqlite_database import SqliteDatabase
 from vault.store.subjects import SubjectRepository
 
 PATIENCE = 30.0
@@ -49,7 +49,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(path: Path) -> Iterator[Database]:
+def database(path: Path) -> Iterator[SqliteDatabase]:
     with database_at(path) as opened:
         yield opened
 
@@ -60,12 +60,12 @@ def in_thread(work: threading.Thread) -> None:
     assert not work.is_alive()
 
 
-def subjects(database: Database) -> int:
+def subjects(database: SqliteDatabase) -> int:
     with database.read() as connection:
         return count(connection, "subject")
 
 
-def add(database: Database, *numbers: int) -> None:
+def add(database: SqliteDatabase, *numbers: int) -> None:
     with database.write() as connection:
         add_subjects(connection, *numbers)
 
@@ -78,7 +78,7 @@ def pragma(connection: Connection, name: str) -> object:
 
 
 @pytest.mark.parametrize("side", ["read", "write"])
-def test_connections_are_durable_and_strict(database: Database, side: str) -> None:
+def test_connections_are_durable_and_strict(database: SqliteDatabase, side: str) -> None:
     """WAL, synchronous=FULL, foreign keys and secure delete are on, for readers and writers alike."""
     with getattr(database, side)() as connection:
         assert pragma(connection, "journal_mode") == "wal"
@@ -87,7 +87,7 @@ def test_connections_are_durable_and_strict(database: Database, side: str) -> No
         assert pragma(connection, "secure_delete") == 1
 
 
-def test_a_thread_keeps_its_connections(database: Database) -> None:
+def test_a_thread_keeps_its_connections(database: SqliteDatabase) -> None:
     """The same thread gets the same connection again, another thread another one."""
     seen: list[Connection] = []
 
@@ -102,7 +102,7 @@ def test_a_thread_keeps_its_connections(database: Database) -> None:
     assert seen[2] is not seen[0]
 
 
-def test_the_file_is_the_owners_alone(database: Database, path: Path) -> None:
+def test_the_file_is_the_owners_alone(database: SqliteDatabase, path: Path) -> None:
     """Nobody else may read the database file."""
     add(database, 1)
     assert path.stat().st_mode & 0o077 == 0
@@ -124,7 +124,7 @@ def test_the_file_is_the_owners_alone(database: Database, path: Path) -> None:
 def test_other_urls_are_refused(url: str) -> None:
     """Only a SQLite file is taken; the message names the setting."""
     with pytest.raises(ConfigurationError, match="DATAVAULT_DATABASE_URL"):
-        Database(url)
+        SqliteDatabase(url)
 
 
 def test_a_path_with_special_characters_works(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_path_with_special_characters_works(tmp_path: Path) -> None:
 # --- transactions ---------------------------------------------------------------------------------------
 
 
-def withdraw(database: Database) -> None:
+def withdraw(database: SqliteDatabase) -> None:
     entry = state_entry("offers", ConsentState.WITHDRAWN, 1)
     event = ConsentEvent(
         "event-1", 1, "offers", entry.state, "", 0, "", "", "", {}, "app", "", NOW, 0, "portal", NOW
@@ -147,7 +147,7 @@ def withdraw(database: Database) -> None:
         SqlConsentRepository().append_event(connection, TENANT, ONE, event, [entry])
 
 
-def test_an_open_read_does_not_see_a_later_withdrawal(database: Database) -> None:
+def test_an_open_read_does_not_see_a_later_withdrawal(database: SqliteDatabase) -> None:
     """A withdrawal committed between two statements of a read is not seen by it, and seen by the next."""
     add(database, 1)
     consents, reader = SqlConsentRepository(), SubjectReader()
@@ -161,7 +161,7 @@ def test_an_open_read_does_not_see_a_later_withdrawal(database: Database) -> Non
     assert (entry.lane, entry.state) == (Lane.CONSENT, ConsentState.WITHDRAWN)
 
 
-def test_a_read_inside_a_write_sees_what_is_committed(database: Database) -> None:
+def test_a_read_inside_a_write_sees_what_is_committed(database: SqliteDatabase) -> None:
     """A read opened inside a change is a snapshot of its own, without the change."""
     with database.write() as connection:
         add_subjects(connection, 1)
@@ -169,7 +169,7 @@ def test_a_read_inside_a_write_sees_what_is_committed(database: Database) -> Non
     assert subjects(database) == 1
 
 
-def test_nothing_can_be_written_in_a_read(database: Database) -> None:
+def test_nothing_can_be_written_in_a_read(database: SqliteDatabase) -> None:
     """A read block refuses statements that change something."""
     with pytest.raises(StoreUnavailableError, match="read-only"), database.read() as connection:
         add_subjects(connection, 1)
@@ -177,7 +177,7 @@ def test_nothing_can_be_written_in_a_read(database: Database) -> None:
 
 
 @pytest.mark.parametrize("error", [InvalidArgumentError("no"), KeyboardInterrupt()])
-def test_an_exception_rolls_the_change_back(database: Database, error: BaseException) -> None:
+def test_an_exception_rolls_the_change_back(database: SqliteDatabase, error: BaseException) -> None:
     """Whatever leaves the block by an exception was not written, and the exception is the one raised."""
 
     def change() -> None:
@@ -193,7 +193,7 @@ def test_an_exception_rolls_the_change_back(database: Database, error: BaseExcep
 
 
 @pytest.mark.parametrize("side", ["read", "write"])
-def test_blocks_of_a_kind_do_not_nest(database: Database, side: str) -> None:
+def test_blocks_of_a_kind_do_not_nest(database: SqliteDatabase, side: str) -> None:
     """A second block of the same kind in one thread is a programming error, and the first goes on."""
     block = getattr(database, side)
     with block() as connection:
@@ -203,7 +203,7 @@ def test_blocks_of_a_kind_do_not_nest(database: Database, side: str) -> None:
     add(database, 1)
 
 
-def test_changes_take_turns_in_order(database: Database) -> None:
+def test_changes_take_turns_in_order(database: SqliteDatabase) -> None:
     """Writers of one process commit in the order in which they asked."""
     order: list[int] = []
     slot = database._slot
@@ -242,7 +242,7 @@ def test_a_change_waits_for_its_turn_in_bounded_time(path: Path) -> None:
         add(database, 2)
 
 
-def test_reads_go_on_beside_a_change(database: Database) -> None:
+def test_reads_go_on_beside_a_change(database: SqliteDatabase) -> None:
     """Readers do not wait for the writer."""
     seen: list[int] = []
     with database.write() as connection:
@@ -251,7 +251,7 @@ def test_reads_go_on_beside_a_change(database: Database) -> None:
     assert seen == [0]
 
 
-def test_a_change_holds_the_write_lock_from_its_start(database: Database) -> None:
+def test_a_change_holds_the_write_lock_from_its_start(database: SqliteDatabase) -> None:
     """No other process can get between the first read and the first write of a change."""
     other = sqlite3.connect(database.path, isolation_level=None, timeout=0)
     with database.write(), pytest.raises(sqlite3.OperationalError, match="locked"):
@@ -259,7 +259,7 @@ def test_a_change_holds_the_write_lock_from_its_start(database: Database) -> Non
     other.close()
 
 
-def test_ending_the_transaction_inside_the_block_is_an_error(database: Database) -> None:
+def test_ending_the_transaction_inside_the_block_is_an_error(database: SqliteDatabase) -> None:
     """A block that rolled back on its own does not pass for committed."""
 
     def change() -> None:
@@ -292,14 +292,14 @@ def test_a_locked_database_is_unavailable(path: Path) -> None:
 
 def test_a_missing_database_is_unavailable_and_not_made_anew(path: Path) -> None:
     """A file that is not there is an error, and no empty one takes its place."""
-    database = Database(database_url(path))
+    database = SqliteDatabase(database_url(path))
     with pytest.raises(StoreUnavailableError, match="missing"):
         subjects(database)
     assert not database.writable()
     assert not path.exists()
 
 
-def test_a_deleted_database_takes_no_writes(database: Database, path: Path) -> None:
+def test_a_deleted_database_takes_no_writes(database: SqliteDatabase, path: Path) -> None:
     """Once the file is gone nothing is acknowledged, though the old file is still open."""
     add(database, 1)
     path.rename(path.with_name("moved.db"))
@@ -312,7 +312,7 @@ def test_a_deleted_database_takes_no_writes(database: Database, path: Path) -> N
     assert subjects(database) == 2
 
 
-def test_a_replaced_database_is_refused_until_restart(database: Database, path: Path) -> None:
+def test_a_replaced_database_is_refused_until_restart(database: SqliteDatabase, path: Path) -> None:
     """Another file under the same name (a restored backup) is never served by a running process."""
     add(database, 1)
     path.rename(path.with_name("old.db"))
@@ -342,7 +342,7 @@ def test_a_read_only_file_is_told_as_such(shared_folder: Path) -> None:
             part.chmod(0o444)
         shared_folder.chmod(0o555)
         with without_root():
-            reopened = Database(database_url(path))
+            reopened = SqliteDatabase(database_url(path))
             assert subjects(reopened) == 1
             with pytest.raises(StoreUnavailableError, match="read-only"):
                 add(reopened, 2)
@@ -351,7 +351,7 @@ def test_a_read_only_file_is_told_as_such(shared_folder: Path) -> None:
             reopened.close()
 
 
-def test_a_full_disk_changes_nothing(database: Database) -> None:
+def test_a_full_disk_changes_nothing(database: SqliteDatabase) -> None:
     """A change that does not fit on the disk fails whole, and smaller ones go on."""
     add(database, 1)
     with database.write() as connection:
@@ -368,7 +368,7 @@ def test_a_full_disk_changes_nothing(database: Database) -> None:
 def test_a_damaged_file_is_told_as_such(path: Path) -> None:
     """A file that is no database is unavailable, not empty."""
     path.write_bytes(b"no database at all " * 300)
-    database = Database(database_url(path))
+    database = SqliteDatabase(database_url(path))
     with pytest.raises(StoreUnavailableError, match="damaged"):
         subjects(database)
     with pytest.raises(StartRefusedError, match="damaged"):
@@ -381,7 +381,7 @@ def test_a_commit_without_answer_is_uncertain(path: Path, cut_after: bool) -> No
     with database_at(path) as prepared:
         add(prepared, 1)
     driver = failing_driver(sqlite3.SQLITE_IOERR, cut_after=cut_after)
-    database = Database(database_url(path), driver=driver)
+    database = SqliteDatabase(database_url(path), driver=driver)
     with pytest.raises(UncertainCommitError):
         add(database, 2)
     driver.code = None
@@ -396,7 +396,7 @@ def test_a_refused_commit_is_certain(path: Path, code: int) -> None:
     with database_at(path):
         pass
     driver = failing_driver(code)
-    database = Database(database_url(path), driver=driver)
+    database = SqliteDatabase(database_url(path), driver=driver)
     with pytest.raises(StoreUnavailableError) as refused:
         add(database, 1)
     assert not isinstance(refused.value, UncertainCommitError)
@@ -405,7 +405,7 @@ def test_a_refused_commit_is_certain(path: Path, code: int) -> None:
     database.close()
 
 
-def test_after_an_error_the_thread_gets_a_new_connection(database: Database) -> None:
+def test_after_an_error_the_thread_gets_a_new_connection(database: SqliteDatabase) -> None:
     """A connection that failed is not used again."""
     with pytest.raises(DatavaultError), database.read() as failed:
         failed.execute(text("SELECT nothing FROM nowhere"))
@@ -413,7 +413,7 @@ def test_after_an_error_the_thread_gets_a_new_connection(database: Database) -> 
         assert connection is not failed
 
 
-def test_errors_show_no_sql_values_or_path(database: Database, path: Path) -> None:
+def test_errors_show_no_sql_values_or_path(database: SqliteDatabase, path: Path) -> None:
     """What a caller or a log could see of a failed statement names neither SQL nor data nor file."""
     add(database, 1)
     secret = b"canary-ciphertext"
@@ -425,7 +425,7 @@ def test_errors_show_no_sql_values_or_path(database: Database, path: Path) -> No
         assert hidden not in shown
 
 
-def test_a_closed_database_is_unavailable(database: Database) -> None:
+def test_a_closed_database_is_unavailable(database: SqliteDatabase) -> None:
     """After close() every thread is refused, and nothing is reopened."""
     add(database, 1)
     database.close()
@@ -437,9 +437,9 @@ def test_a_closed_database_is_unavailable(database: Database) -> None:
 # --- one server per file --------------------------------------------------------------------------------
 
 
-def test_a_second_server_is_refused(database: Database) -> None:
+def test_a_second_server_is_refused(database: SqliteDatabase) -> None:
     """The second claim on a file is refused with what to do; after close() it can be had."""
-    second = Database(database_url(database.path))
+    second = SqliteDatabase(database_url(database.path))
     database.lock_exclusively()
     database.lock_exclusively()
     with pytest.raises(StartRefusedError, match="DATAVAULT_HOME"):
@@ -453,7 +453,7 @@ def test_a_folder_that_cannot_be_written_refuses_the_start(shared_folder: Path) 
     """Without the right to make the lock file the start is refused with what to do."""
     shared_folder.chmod(0o555)
     with without_root(), pytest.raises(StartRefusedError, match="cannot be written"):
-        Database(database_url(shared_folder / "vault.db")).lock_exclusively()
+        SqliteDatabase(database_url(shared_folder / "vault.db")).lock_exclusively()
 
 
 # --- schema ---------------------------------------------------------------------------------------------
@@ -462,23 +462,24 @@ def test_a_folder_that_cannot_be_written_refuses_the_start(shared_folder: Path) 
 def test_a_missing_database_refuses_the_start(path: Path) -> None:
     """The start on no database is refused with the command that makes one."""
     with pytest.raises(StartRefusedError, match="`datavault serve` makes a new one"):
-        schema.require_current(Database(database_url(path)))
+        schema.require_current(SqliteDatabase(database_url(path)))
 
 
 def test_an_empty_database_refuses_the_start(path: Path) -> None:
     """The start on a database without tables is refused with the command that upgrades it."""
-    database = Database(database_url(path))
+    database = SqliteDatabase(database_url(path))
     database.create()
     with pytest.raises(StartRefusedError, match="`datavault serve` upgrades it"):
         schema.require_current(database)
     database.close()
 
 
-def test_a_newer_schema_is_refused(database: Database) -> None:
+def test_a_newer_schema_is_refused(database: SqliteDatabase) -> None:
     """A revision that this release does not know is neither served nor touched."""
     with database.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    assert schema.status(database) == schema.SchemaStatus("9999", "0001", known=False)
+        connection.exec_driver_sql("UPDATE schema_info SET value = '9998'")
+    assert schema.status(database) == schema.SchemaStatus("9999", "0003", known=False, serves_from="9998")
     with pytest.raises(StartRefusedError, match="newer release"):
         schema.require_current(database)
     with pytest.raises(StartRefusedError, match="newer release"):
@@ -486,7 +487,7 @@ def test_a_newer_schema_is_refused(database: Database) -> None:
     assert schema.status(database).current == "9999"
 
 
-def test_upgrading_again_changes_nothing(database: Database) -> None:
+def test_upgrading_again_changes_nothing(database: SqliteDatabase) -> None:
     """upgrade on a current database keeps its rows."""
     add(database, 1)
     assert schema.upgrade(database, METADATAS).up_to_date

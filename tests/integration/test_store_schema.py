@@ -10,14 +10,14 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, LargeBinary, create_engine
 
 from tests.support.store import METADATAS, database_at
-from vault.store.database import Database
+from vault.store.sqlite_database import SqliteDatabase
 from vault.store.tables import metadata
 
 SUBJECT_OWNED = ("subject", "subject_key", "attribute_value", "consent_event", "consent_state")
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
     with database_at(tmp_path / "vault.db") as opened:
         yield opened
 
@@ -29,14 +29,14 @@ def definitions(connection: Connection) -> dict[str, str]:
     return {name: re.sub(r"\s+", " ", sql) for name, sql in rows}
 
 
-def test_alembic_finds_no_difference(database: Database) -> None:
+def test_alembic_finds_no_difference(database: SqliteDatabase) -> None:
     """Columns, types, keys and indexes of the migrated schema are those of both metadatas."""
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, list(METADATAS)) == []
 
 
-def test_the_definitions_are_the_same_to_the_letter(database: Database, tmp_path: Path) -> None:
+def test_the_definitions_are_the_same_to_the_letter(database: SqliteDatabase, tmp_path: Path) -> None:
     """Checks, names and storage (WITHOUT ROWID) agree too, which alembic does not compare."""
     declared = create_engine(f"sqlite:///{tmp_path / 'declared.db'}")
     with declared.begin() as connection:

@@ -12,16 +12,19 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from vault.audit.announcement import ACTION, announcement_detail
 from vault.audit.append import Appender, EncodedRecord
 from vault.audit.checkpoint import vkey
-from vault.audit.integrator import Integrator
+from vault.audit.integration import Integration
+from vault.audit.log_keys import LogKey, add_key, read_keys, signer_of
 from vault.audit.origins import OpenLog
-from vault.audit.outside import FolderStore, OutsideStore
-from vault.audit.record import AttributeEntry, Record, encode
+from vault.audit.outside import OutsideStore
+from vault.audit.outside_folder import FolderStore
+from vault.audit.record import AttributeEntry, Record
 from vault.audit.startup import open_log
 from vault.audit.tables import metadata
-from vault.domain.errors import StoreUnavailableError
-from vault.domain.protocols import Clock
+from vault.domain.errors import KeysUnavailableError, StoreUnavailableError
+from vault.domain.protocols import Clock, LogSigners, PublicKey, Signer
 from vault.testing import FakeClock
 
 ORIGIN = "bank.example/datavault"
@@ -105,6 +108,38 @@ class KeySigner:
         return self._key.public_key().public_bytes_raw()
 
 
+class Signers:
+    """`LogSigners` over versions of a key in memory. `rotate` adds one; `fail` makes all of them raise."""
+
+    def __init__(self, *keys: KeySigner) -> None:
+        self.providers: tuple[str, ...] = ("local",)
+        self.keys = list(keys) or [KeySigner()]
+
+    @property
+    def fail(self) -> Exception | None:
+        return self.keys[-1].fail
+
+    @fail.setter
+    def fail(self, error: Exception | None) -> None:
+        for key in self.keys:
+            key.fail = error
+
+    def newest(self) -> PublicKey:
+        return self.versions()[-1]
+
+    def versions(self) -> list[PublicKey]:
+        return [PublicKey(number, key.public_key()) for number, key in enumerate(self.keys, 1)]
+
+    def signer(self, provider: str, version: int) -> Signer:
+        if provider not in self.providers or version > len(self.keys):
+            raise KeysUnavailableError("there is no such key")
+        return self.keys[version - 1]
+
+    def rotate(self, seed: bytes) -> int:
+        self.keys.append(KeySigner(seed))
+        return len(self.keys)
+
+
 def vkey_of(origin: str = ORIGIN, seed: bytes = SEED) -> str:
     return vkey(origin, KeySigner(seed).public_key())
 
@@ -135,11 +170,32 @@ def make_record(number: int, **changes: object) -> Record:
 
 
 def encoded(record: Record) -> EncodedRecord:
-    return EncodedRecord(record.id, encode(record))
+    return EncodedRecord.of(record)
 
 
 def records(first: int, count: int) -> list[EncodedRecord]:
     return [encoded(make_record(number)) for number in range(first, first + count)]
+
+
+def announce(connection: Connection, log: int, signers: LogSigners, version: int) -> int:
+    """Append the announcement of a version of the log key, and its row; returns its place."""
+    appender = Appender(log)
+    current, place = read_keys(connection, log)[-1], appender.head(connection)
+    following = signers.signer("local", version)
+    detail = announcement_detail(ORIGIN, signer_of(current, signers), following)
+    record = make_record(
+        place,
+        action=ACTION,
+        subject="unknown",
+        outcome="authorised",
+        purpose="",
+        attributes={},
+        detail=detail,
+    )
+    row = LogKey(current.number + 1, "local", version, following.public_key(), place)
+    add_key(connection, log, row, NOW)
+    assert appender.append(connection, [encoded(record)]) == [place]
+    return place
 
 
 class Log:
@@ -148,10 +204,10 @@ class Log:
     def __init__(self, folder: Path, *, outside: OutsideStore | None = None) -> None:
         self.database = Database(folder / "audit.db").create()
         self.outside: OutsideStore = outside or FolderStore(folder / "outside")
-        self.signer = KeySigner()
+        self.signers = Signers()
         with quiet():
             self.clock: Clock = FakeClock(NOW)
-        self.open: OpenLog = open_log(self.database, ORIGIN)
+        self.open: OpenLog = open_log(self.database, ORIGIN, self.signers, self.clock)
         self.appender = Appender(self.open.log)
 
     @property
@@ -163,8 +219,14 @@ class Log:
         with self.database.write() as connection:
             return self.appender.append(connection, records(self.appender.head(connection), count))
 
-    def integrator(self) -> Integrator:
-        return Integrator(self.database, self.id, self.signer, self.clock, self.outside)
+    def rotate(self, seed: bytes) -> int:
+        """Announce a new key, as a rotation does; returns the place of the announcement."""
+        version = self.signers.rotate(seed)
+        with self.database.write() as connection:
+            return announce(connection, self.id, self.signers, version)
+
+    def integrator(self) -> Integration:
+        return Integration(self.database, self.signers, self.clock, self.outside)
 
     def grow(self, *counts: int) -> None:
         """Append and integrate, a checkpoint after each."""

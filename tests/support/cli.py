@@ -158,9 +158,9 @@ def event_receipt(**changed: Any) -> results.EventReceipt:
     return results.EventReceipt(**{**values, **changed})
 
 
-def run(*arguments: str | Path, vault: Any = None) -> Result:
-    """`datavault ARGUMENTS` with `vault` as its server."""
-    return CliRunner().invoke(application, [str(each) for each in arguments], obj=vault)
+def run(*arguments: str | Path, vault: Any = None, typed: str | None = None) -> Result:
+    """`datavault ARGUMENTS` with `vault` as its server; `typed` comes from its input."""
+    return CliRunner().invoke(application, [str(each) for each in arguments], obj=vault, input=typed)
 
 
 def report(path: Path) -> list[dict[str, Any]]:

@@ -28,6 +28,8 @@ from vault.v1 import (
     consent_service_pb2,
     consent_service_pb2_grpc,
     data_service_pb2_grpc,
+    key_service_pb2,
+    key_service_pb2_grpc,
     policy_service_pb2,
     policy_service_pb2_grpc,
     rights_service_pb2,
@@ -43,6 +45,7 @@ SERVICES = (
     (rights_service_pb2.DESCRIPTOR, rights_service_pb2_grpc, "RightsService"),
     (policy_service_pb2.DESCRIPTOR, policy_service_pb2_grpc, "PolicyService"),
     (audit_service_pb2.DESCRIPTOR, audit_service_pb2_grpc, "AuditService"),
+    (key_service_pb2.DESCRIPTOR, key_service_pb2_grpc, "KeyService"),
 )
 Handler = Callable[[Any, Any], Any]
 

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from vault.crypto.local import LocalKeyProvider
 from vault.domain.errors import DatavaultError
-from vault.domain.protocols import KeyHealth, KeyInfo, PublicKey, UnwrapItem, WrapItem
+from vault.domain.protocols import (
+    KeyHealth,
+    KeyInfo,
+    PublicKey,
+    TenantKeyRow,
+    UnwrapItem,
+    WrapItem,
+)
 from vault.domain.system import SystemRandomness
 from vault.domain.types import KeyScope, ValueScope
 
@@ -60,19 +67,28 @@ class ObservedProvider:
     def rotate(self, key: str) -> int:
         return self.inner.rotate(key)
 
-    def sign(self, key: str, message: bytes) -> bytes:
-        self._fail(key)
-        return self.inner.sign(key, message)
+    def retire(self, key: str, before: int) -> None:
+        self.inner.retire(key, before)
 
-    def public_key(self, key: str) -> PublicKey:
+    def wrapped_version(self, wrapped: bytes) -> int:
+        return self.inner.wrapped_version(wrapped)
+
+    def sign(self, key: str, message: bytes, version: int = 0) -> bytes:
         self._fail(key)
-        return self.inner.public_key(key)
+        return self.inner.sign(key, message, version)
+
+    def public_key(self, key: str, version: int = 0) -> PublicKey:
+        self._fail(key)
+        return self.inner.public_key(key, version)
 
     def info(self, key: str) -> KeyInfo:
         return self.inner.info(key)
 
     def health(self) -> KeyHealth:
         return self.inner.health()
+
+    def close(self) -> None:
+        self.inner.close()
 
     def _fail(self, key: str) -> None:
         if key in self.failing:
@@ -84,16 +100,24 @@ class MemoryTenantKeys:
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], dict[int, bytes]] = {}
+        self.retired: dict[tuple[str, int], int] = {}
         self.rival: bytes | None = None
         self.loads = 0
 
-    def load(self, tenant: str, use: str) -> list[tuple[int, bytes]]:
+    def load(self, tenant: str, use: str) -> list[TenantKeyRow]:
         self.loads += 1
-        return sorted(self.rows.get((tenant, use), {}).items())
+        return self._rows(tenant, use)
 
-    def insert_first(self, tenant: str, use: str, version: int, wrapped: bytes) -> list[tuple[int, bytes]]:
+    def insert_first(self, tenant: str, use: str, version: int, wrapped: bytes) -> list[TenantKeyRow]:
         versions = self.rows.setdefault((tenant, use), {})
         if self.rival is not None:
             versions.setdefault(version, self.rival)
         versions.setdefault(version, wrapped)
-        return sorted(versions.items())
+        return self._rows(tenant, use)
+
+    def _rows(self, tenant: str, use: str) -> list[TenantKeyRow]:
+        versions = sorted(self.rows.get((tenant, use), {}).items())
+        return [
+            TenantKeyRow(version, wrapped, self.retired.get((tenant, version), 0))
+            for version, wrapped in versions
+        ]

@@ -5,7 +5,6 @@ Nothing here waits for a time to pass: `eventually` polls for what must come, wi
 
 import contextlib
 import json
-import os
 import resource
 import sqlite3
 import subprocess
@@ -24,14 +23,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support import wire
 from tests.support.faults_policies import write_policies
-from tests.support.service import REPOSITORY, Options, RunningService
+from tests.support.service import Options, RunningService
 from vault.client import DatavaultClientError
 
 PATIENCE: Final = 60.0
 FRAUD: Final = "fraud-detection"
 """A caller, and the purpose for which it reads `email` and `income` in clear without consent."""
 _POLL_SECONDS: Final = 0.02
-_FAULTY: Final = REPOSITORY / "tests" / "support" / "faulty"
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
@@ -71,7 +69,6 @@ def faulty_service(folder: Path, **limits: float) -> tuple[RunningService, Fault
     """A service whose disk can be made to hang, with limits other than the published ones."""
     switch = FaultySwitch(folder / "hang")
     environment = {
-        "PYTHONPATH": os.pathsep.join([str(_FAULTY), str(REPOSITORY)]),
         "DATAVAULT_TEST_HANG": str(switch.path),
         "DATAVAULT_TEST_LIMITS": json.dumps(limits),
         "DATAVAULT_METRICS": "127.0.0.1:0",

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
-from tests.support.service import ORIGIN, POLICIES, SPIFFE, log_records, run_sql, verify_log
+from tests.support.service import ORIGIN, POLICIES, SPIFFE, Place, log_records, run_sql, verify_log
 from vault import assembly
-from vault.audit.startup import open_log
 from vault.audit.verify import VerifyReport
 from vault.client.answers import disclosure
 from vault.client.results import Disclosure
@@ -20,10 +20,12 @@ from vault.config import Settings
 from vault.consents import ConsentOutcome, ConsentWrite
 from vault.crypto.envelope import DataKey
 from vault.domain.errors import DatavaultError
+from vault.domain.limits import LIMITS
 from vault.domain.protocols import Clock
 from vault.domain.types import Caller, ConsentState, Form, WrappedKey
 from vault.domain.values import TypedValue, Value
 from vault.reads import Attempt, MissingKeys, Read, Released
+from vault.store.sqlite_database import SqliteDatabase
 from vault.writes import AttributeChange, Write, Written
 
 NOTICES: Final[Mapping[str, tuple[str, int]]] = {
@@ -36,6 +38,7 @@ NOTICES: Final[Mapping[str, tuple[str, int]]] = {
     "model-training": ("model-training", 1),
 }
 """The notice a grant for a purpose of the repository's policies refers to."""
+_COMPARE_SECONDS: Final = 0.02
 YEAR: Final = 365 * 86_400 * 1_000_000
 """Microseconds."""
 
@@ -87,7 +90,8 @@ class House:
             again: dict[int, Attempt] = {}
             for (index, attempt), result in zip(waiting.items(), results, strict=True):
                 if isinstance(result, MissingKeys):
-                    again[index] = Attempt(attempt.read, {**attempt.keys, **self._keys(result)})
+                    keys = {**attempt.keys, **self._keys(result)}
+                    again[index] = Attempt(attempt.read, keys, self._refreshed(result) or attempt.refreshed)
                 elif isinstance(result, Released):
                     result.message.record.position = result.position
                     outcomes[index] = disclosure(result.message)
@@ -169,22 +173,48 @@ class House:
 
     # --- looking into it -----------------------------------------------------------------------------------
 
+    @property
+    def place(self) -> Place:
+        """Where its database is."""
+        database = self.rooms.database
+        return database.path if isinstance(database, SqliteDatabase) else self.rooms.settings.database
+
     def records(self) -> list[dict[str, Any]]:
         """Every record of the log in order, as documents."""
-        return log_records(self.rooms.database.path)
+        return log_records(self.place)
 
     def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Run one statement on the database, from outside."""
-        return run_sql(self.rooms.database.path, statement, *parameters)
+        return run_sql(self.place, statement, *parameters)
 
     def verify(self) -> VerifyReport:
         """Integrate what is there, then verify the whole log."""
         self.pipelines.integrator.run_once()
-        return verify_log(self.rooms.database.path, self.rooms.provider)
+        return verify_log(self.place, self.rooms.provider)
 
     def _keys(self, missing: MissingKeys) -> dict[WrappedKey, DataKey | DatavaultError]:
         fetched = self.pipelines.keyring.unwrap(missing.requests)
         return {wrapped: key for (_, wrapped), key in zip(missing.requests, fetched, strict=True)}
+
+    def _refreshed(self, missing: MissingKeys) -> bool | DatavaultError:
+        try:
+            for tenant in missing.tenants:
+                self.pipelines.disclosure.refresh(tenant)
+        except DatavaultError as error:
+            return error
+        return bool(missing.tenants)
+
+
+def another_replica(house: House) -> House:
+    """The same database served by pipelines of their own, as another process would: own caches, own locks."""
+    signers = assembly.log_signers(house.rooms)
+    logs = assembly.open_logs(house.rooms, signers)
+    return House(house.rooms, assembly.build_pipelines(house.rooms, logs, signers))
+
+
+def store_settings(folder: Path) -> dict[str, Any]:
+    """On which database a home stands; `tests.support.stores` has another answer."""
+    return {}
 
 
 @contextlib.contextmanager
@@ -193,8 +223,18 @@ def open_house(folder: Path, clock: Clock | None = None, **settings: Any) -> Ite
 
     The integrator's thread does not run: checkpoints are made by `verify`.
     """
-    known = {"home": folder / "home", "policies": POLICIES, "origin": ORIGIN}
-    with assembly.open_rooms(Settings(**{**known, **settings}), exclusive=True) as opened:
+    known = {
+        "home": folder / "home",
+        "policies": POLICIES,
+        "origin": ORIGIN,
+        **store_settings(folder),
+    }
+    with contextlib.ExitStack() as stack:
+        # the engines are compared elsewhere: a start spends two seconds on it
+        with patch("vault.policy.live.LIMITS", replace(LIMITS, policy_compare_seconds=_COMPARE_SECONDS)):
+            opened = stack.enter_context(
+                assembly.open_rooms(Settings(**{**known, **settings}), assembly.Use.SERVE)
+            )
         rooms = replace(opened, clock=clock or opened.clock)
-        signer = assembly.log_signer(rooms)
-        yield House(rooms, assembly.build_pipelines(rooms, open_log(rooms.database, ORIGIN), signer))
+        signers = assembly.log_signers(rooms)
+        yield House(rooms, assembly.build_pipelines(rooms, assembly.open_logs(rooms, signers), signers))

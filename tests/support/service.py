@@ -21,10 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import grpc
+import psycopg
 
 from tests.support import identity
+from tests.support.postgres import SERVICE_USER, SUPERUSER
 from vault.audit.checkpoint import vkey
 from vault.audit.verify import VerifyReport, verify
 from vault.client import AsyncClient, Client, Connection, RetryPolicy
@@ -37,9 +40,12 @@ from vault.domain.protocols import KeyProvider
 from vault.domain.system import SystemClock, SystemRandomness
 from vault.identity.authority import Authority
 from vault.store.database import Database
+from vault.store.opening import open_database
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 POLICIES: Final = REPOSITORY / "policies"
+FAULTY: Final = REPOSITORY / "tests" / "support" / "faulty"
+"""What changes a service process from inside, see its only module."""
 SPIFFE: Final = "spiffe://bank.example/"
 ORIGIN: Final = "datavault.local/log"
 JWT_ISSUER: Final = "https://idp.bank.example"
@@ -66,6 +72,7 @@ class Options:
     """How a service is to be started. `transit` None: local keys. `environment` adds to the variables."""
 
     policies: Path = POLICIES
+    workers: int = 1
     transit: DevTransit | None = None
     engine: str = "compiled"
     jwt: bool = False
@@ -114,20 +121,22 @@ class RunningService:
                 stderr=log,
             )
         self._wait(ready.exists, "become ready")
-        self.addresses = json.loads(ready.read_text("utf-8"))
+        with self._guard:  # a thread may have made a client of the old addresses since the kill
+            self.addresses, self._clients = json.loads(ready.read_text("utf-8")), {}
 
     def environment(self) -> dict[str, str]:
         """The variables the process gets; those of the machine that would configure it are left out."""
         own = ("DATAVAULT_", "VAULT_", "BAO_")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(own)}
         made = {
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": os.pathsep.join([str(FAULTY), str(REPOSITORY)]),
             "DATAVAULT_HOME": str(self.home),
             "DATAVAULT_POLICIES": str(self.options.policies),
             "DATAVAULT_POLICY_ENGINE": self.options.engine,
             "DATAVAULT_LISTEN": "127.0.0.1:0",
             "DATAVAULT_LISTEN_HEALTH": "127.0.0.1:0",
             "DATAVAULT_ORIGIN": ORIGIN,
+            "DATAVAULT_WORKERS": str(self.options.workers),
         }
         if self.options.transit is not None:
             made |= {
@@ -138,7 +147,7 @@ class RunningService:
             }
         if self.options.jwt:
             made |= {"DATAVAULT_LISTEN_JWT": "127.0.0.1:0", "DATAVAULT_CONFIG": str(self._jwt_settings())}
-        return inherited | made | dict(self.options.environment)
+        return inherited | made | store_environment(self.folder) | dict(self.options.environment)
 
     # --- calling it ----------------------------------------------------------------------------------------
 
@@ -281,17 +290,22 @@ class RunningService:
     def database_path(self) -> Path:
         return self.home / "datavault.db"
 
+    @property
+    def place(self) -> "Place":
+        """Where its database is, on whatever store."""
+        return self.environment().get("DATAVAULT_DATABASE_URL") or self.database_path
+
     def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Run one statement on the database, from outside, also while the service runs."""
-        return run_sql(self.database_path, statement, *parameters)
+        return run_sql(self.place, statement, *parameters)
 
     def records(self) -> list[dict[str, Any]]:
         """Every record of the log in order, as documents."""
-        return log_records(self.database_path)
+        return log_records(self.place)
 
     def verify(self) -> VerifyReport:
         """Verify the whole log with the log key's public half."""
-        return verify_log(self.database_path, self.key_provider())
+        return verify_log(self.place, self.key_provider())
 
     def key_provider(self) -> KeyProvider:
         """The keys of the home, as the service has them."""
@@ -350,28 +364,41 @@ class RunningService:
         return settings
 
 
-def run_sql(database: Path, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-    """One statement in a transaction of its own."""
-    with contextlib.closing(sqlite3.connect(database, timeout=20)) as connection, connection:
+def store_environment(folder: Path) -> dict[str, str]:
+    """On which database a service stands; `tests.support.stores` has another answer."""
+    return {}
+
+
+Place = Path | str
+"""Where a database is: the file of SQLite, or the URL of PostgreSQL."""
+
+
+def run_sql(place: Place, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    """One statement in a transaction of its own; parameters are marked `?`."""
+    if isinstance(place, str):
+        with psycopg.connect(place.replace(f"://{SERVICE_USER}@", f"://{SUPERUSER}@")) as postgres:
+            cursor = postgres.execute(statement.replace("%", "%%").replace("?", "%s"), parameters)
+            return cursor.fetchall() if cursor.description else []
+    with contextlib.closing(sqlite3.connect(place, timeout=20)) as connection, connection:
         return connection.execute(statement, parameters).fetchall()
 
 
-def log_records(database: Path) -> list[dict[str, Any]]:
+def log_records(place: Place) -> list[dict[str, Any]]:
     """Every record of the log in order, as documents."""
-    rows = run_sql(database, 'SELECT entry FROM log_entry ORDER BY log, "index"')
+    rows = run_sql(place, 'SELECT entry FROM log_entry ORDER BY log, "index"')
     return [json.loads(entry) for (entry,) in rows]
 
 
-def verify_log(database: Path, provider: KeyProvider) -> VerifyReport:
+def verify_log(place: Place, provider: KeyProvider) -> VerifyReport:
     """Verify the whole (first) log of a database."""
-    with opened(database) as store, store.read() as connection:
+    with opened(place) as store, store.read() as connection:
         return verify(connection, 1, vkey(ORIGIN, provider.public_key(LOG).raw))
 
 
 @contextlib.contextmanager
-def opened(database: Path) -> Iterator[Database]:
-    """The store over a database file, beside the service."""
-    store = Database(f"sqlite:///{database}")
+def opened(place: Place) -> Iterator[Database]:
+    """The store over a database, beside the service."""
+    store = open_database(place if isinstance(place, str) else f"sqlite:///{quote(str(place))}")
     try:
         yield store
     finally:

@@ -14,6 +14,7 @@ from vault.domain.types import ConsentEntry, ConsentState, Lane, Subject, Wrappe
 from vault.store import schema, tables
 from vault.store.consents import SqlConsentRepository
 from vault.store.database import Database
+from vault.store.sqlite_database import SqliteDatabase
 from vault.store.subjects import NewSubject, SubjectRepository
 from vault.store.values import ValueRow
 
@@ -26,6 +27,25 @@ def database_url(path: Path) -> str:
     return f"sqlite:///{quote(str(path))}"
 
 
+def another_store(path: Path) -> Database | None:
+    """The database in place of a file; `tests.support.stores` has another answer."""
+    return None
+
+
+@contextmanager
+def any_database_at(path: Path) -> Iterator[Database]:
+    """A database with the current schema of the store that the test runs on, closed at the end."""
+    other = another_store(path)
+    if other is None:
+        with database_at(path) as database:
+            yield database
+        return
+    try:
+        yield other
+    finally:
+        other.close()
+
+
 @contextmanager
 def database_at(
     path: Path,
@@ -33,9 +53,9 @@ def database_at(
     slot_seconds: float = 5.0,
     busy_seconds: float = 2.0,
     driver: type[sqlite3.Connection] = sqlite3.Connection,
-) -> Iterator[Database]:
+) -> Iterator[SqliteDatabase]:
     """A database with the current schema, closed at the end."""
-    database = Database(
+    database = SqliteDatabase(
         database_url(path), slot_seconds=slot_seconds, busy_seconds=busy_seconds, driver=driver
     )
     try:
@@ -91,7 +111,7 @@ def lanes_in(entries: tuple[ConsentEntry, ...]) -> set[tuple[str, Lane]]:
     return {(entry.purpose, entry.lane) for entry in entries}
 
 
-def consents_of(database: Database, subject: bytes) -> tuple[ConsentEntry, ...]:
+def consents_of(database: SqliteDatabase, subject: bytes) -> tuple[ConsentEntry, ...]:
     with database.read() as connection:
         return SqlConsentRepository().state(connection, TENANT, subject)
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.audit import NOW, TENANT, Log, encoded, make_record
+from tests.support.audit import NOW, ORIGIN, TENANT, Log, encoded, make_record
+from vault.audit.logbook import LogPlace
 from vault.audit.query import AuditQuery, Page, query
 from vault.audit.record import AttributeEntry
 from vault.domain.errors import IntegrityError, InvalidArgumentError, NotFoundError
@@ -51,7 +52,7 @@ def filled(folder: Path, integrated: int) -> Log:
 
 def ask(log: Log, **conditions: object) -> Page:
     with log.database.read() as connection:
-        return query(connection, log.id, AuditQuery(**({"tenant": TENANT} | conditions)))  # type: ignore[arg-type]
+        return query(connection, [LogPlace(log.id, ORIGIN)], AuditQuery(**({"tenant": TENANT} | conditions)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("integrated", [0, 4, 8])
@@ -142,4 +143,4 @@ def test_unknown_log_is_not_found(tmp_path: Path) -> None:
     """There is nothing to query in a log that is not there."""
     log = Log(tmp_path)
     with pytest.raises(NotFoundError), log.database.read() as connection:
-        query(connection, 9, AuditQuery(TENANT))
+        query(connection, [LogPlace(9, ORIGIN)], AuditQuery(TENANT))

@@ -23,9 +23,9 @@ from tests.support.store import (
     NOW,
     TENANT,
     add_subjects,
+    any_database_at,
     consents_of,
     count,
-    database_at,
     lanes_in,
     subject_of,
 )
@@ -54,8 +54,8 @@ GRANT = ConsentRequest(
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with database_at(tmp_path / "vault.db") as opened:
+def database(tmp_path: Path, every_store: str) -> Iterator[Database]:
+    with any_database_at(tmp_path / "vault.db") as opened:
         with opened.write() as connection:
             add_subjects(connection, 1, 2)
         yield opened

@@ -9,7 +9,8 @@ import pytest
 from tests.support.crypto import SUBJECT, MemoryTenantKeys, ObservedProvider, local_provider
 from vault.crypto.encoding import lp
 from vault.crypto.envelope import DataKey
-from vault.crypto.tenant_keys import LookupKey, TenantKeys
+from vault.crypto.lookup_keys import LookupKey
+from vault.crypto.tenant_keys import TenantKeys
 from vault.domain.errors import IntegrityError, InvalidArgumentError, KeysUnavailableError
 from vault.domain.protocols import WrapItem
 from vault.domain.system import SystemRandomness

@@ -1,12 +1,8 @@
 """Transit on bad days: faults that a real server does not show on demand, and what must not leak of them."""
 
 import base64
-import json
-import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,77 +10,42 @@ import hvac
 import pytest
 from hvac.exceptions import VaultError
 
+from tests.support.scripted_kms import (
+    GOOD,
+    PLAIN,
+    REFUSED,
+    SECRET,
+    TOKEN,
+    Reply,
+    ScriptedKms,
+    all_that_hangs_on,
+    results,
+    said,
+    scripted_kms,
+)
 from tests.support.transit_server import provider_on, settings_for, transit_server  # noqa: F401  a fixture
 from vault.crypto.dev_server import DevTransit
 from vault.crypto.transit import TransitKeyProvider, TransitSettings
-from vault.domain.errors import ConfigurationError, DatavaultError, IntegrityError, KeysUnavailableError
+from vault.domain.errors import (
+    ConfigurationError,
+    DatavaultError,
+    IntegrityError,
+    KeyForbiddenError,
+    KeysUnavailableError,
+    KeyTooOldError,
+)
 from vault.domain.protocols import UnwrapItem, WrapItem
 from vault.domain.system import SystemRandomness
 from vault.testing import FakeClock
 
-SECRET = b"canary-plaintext-of-a-data-key-1"
-TOKEN = "canary-token"
 CONTACT = "datavault-contact"
-Answer = tuple[int, bytes]
-
-
-def said(status: int, document: object) -> Answer:
-    return status, json.dumps(document).encode()
-
-
-def results(status: int, *items: dict[str, str]) -> Answer:
-    return said(status, {"data": {"batch_results": list(items)}})
-
-
-PLAIN = {"plaintext": base64.b64encode(SECRET).decode()}
-GOOD = results(200, PLAIN)
 ITEM = UnwrapItem(b"vault:v1:AAAA", b"context")
 
 
-class FaultyKms:
-    """An HTTP server that gives the answers it was told, the last one for ever; None cuts the connection."""
-
-    def __init__(self) -> None:
-        self.answers: list[Answer | None] = [GOOD]
-        self.requests: list[tuple[str, dict[str, Any]]] = []
-        self.location = ""
-        kms = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                kms.requests.append((self.path, json.loads(body or b"{}")))
-                answer = kms.answers.pop(0) if len(kms.answers) > 1 else kms.answers[0]
-                self.close_connection = answer is None
-                if answer is not None:
-                    self.send_response(answer[0])
-                    self.send_header("Content-Type", "application/json")
-                    self.send_header("Content-Length", str(len(answer[1])))
-                    if kms.location:
-                        self.send_header("Location", kms.location)
-                    self.end_headers()
-                    self.wfile.write(answer[1])
-
-            do_GET = do_POST
-
-            def log_message(self, *_: object) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.address = f"http://127.0.0.1:{self.server.server_port}"
-
-
 @pytest.fixture
-def kms() -> Iterator[FaultyKms]:
-    kms = FaultyKms()
-    thread = threading.Thread(target=kms.server.serve_forever, args=(0.01,))
-    thread.start()
-    yield kms
-    kms.server.shutdown()
-    thread.join()
-    kms.server.server_close()
+def kms() -> Iterator[ScriptedKms]:
+    with scripted_kms() as kms:
+        yield kms
 
 
 @pytest.fixture
@@ -93,7 +54,7 @@ def pauses() -> list[float]:
 
 
 @pytest.fixture
-def provider(kms: FaultyKms, pauses: list[float]) -> TransitKeyProvider:
+def provider(kms: ScriptedKms, pauses: list[float]) -> TransitKeyProvider:
     clock = FakeClock()
 
     def sleep(seconds: float) -> None:
@@ -106,7 +67,7 @@ def provider(kms: FaultyKms, pauses: list[float]) -> TransitKeyProvider:
 
 @pytest.mark.parametrize("status", [412, 429, 500, 502, 503, 504])
 def test_a_passing_failure_is_tried_again(
-    kms: FaultyKms, provider: TransitKeyProvider, pauses: list[float], status: int
+    kms: ScriptedKms, provider: TransitKeyProvider, pauses: list[float], status: int
 ) -> None:
     """After a rate limit, a replica behind or a server's failure a second attempt succeeds, after a pause."""
     kms.answers = [said(status, {"errors": ["later"]}), GOOD]
@@ -115,13 +76,13 @@ def test_a_passing_failure_is_tried_again(
     assert 0 < pauses[0] <= 0.1
 
 
-def test_a_cut_connection_is_tried_again(kms: FaultyKms, provider: TransitKeyProvider) -> None:
+def test_a_cut_connection_is_tried_again(kms: ScriptedKms, provider: TransitKeyProvider) -> None:
     """A connection that ends without an answer costs a second attempt."""
     kms.answers = [None, GOOD]
     assert provider.unwrap(CONTACT, [ITEM]) == [SECRET]
 
 
-def test_attempts_are_bounded(kms: FaultyKms, provider: TransitKeyProvider, pauses: list[float]) -> None:
+def test_attempts_are_bounded(kms: ScriptedKms, provider: TransitKeyProvider, pauses: list[float]) -> None:
     """Three attempts, each pause longer at most, then the keys are unavailable."""
     kms.answers = [said(503, {"errors": ["sealed"]})]
     with pytest.raises(KeysUnavailableError, match="sealed or down"):
@@ -130,7 +91,7 @@ def test_attempts_are_bounded(kms: FaultyKms, provider: TransitKeyProvider, paus
     assert len(pauses) == 2
 
 
-def test_no_attempt_starts_after_the_timeout(kms: FaultyKms) -> None:
+def test_no_attempt_starts_after_the_timeout(kms: ScriptedKms) -> None:
     """When the first attempt took all the time, there is no second."""
     clock = FakeClock()
     kms.answers = [said(503, {})]
@@ -141,15 +102,15 @@ def test_no_attempt_starts_after_the_timeout(kms: FaultyKms) -> None:
     assert len(kms.requests) == 2
 
 
-def test_a_refusal_is_not_tried_again(kms: FaultyKms, provider: TransitKeyProvider) -> None:
+def test_a_refusal_is_not_tried_again(kms: ScriptedKms, provider: TransitKeyProvider) -> None:
     """A token without the right gets its answer at once."""
-    kms.answers = [said(403, {"errors": ["permission denied"]})]
-    with pytest.raises(KeysUnavailableError, match="refused the token"):
+    kms.answers = [REFUSED]
+    with pytest.raises(KeyForbiddenError):
         provider.unwrap(CONTACT, [ITEM])
     assert len(kms.requests) == 1
 
 
-def test_a_rotation_is_not_tried_again(kms: FaultyKms, provider: TransitKeyProvider) -> None:
+def test_a_rotation_is_not_tried_again(kms: ScriptedKms, provider: TransitKeyProvider) -> None:
     """An uncertain rotation is not asked for twice: it would make two versions."""
     description = {"data": {"latest_version": 1, "min_decryption_version": 1, "type": "aes256-gcm96"}}
     kms.answers = [said(200, description), None]
@@ -161,7 +122,7 @@ def test_a_rotation_is_not_tried_again(kms: FaultyKms, provider: TransitKeyProvi
 
 
 def test_a_batch_shrinks_when_it_is_refused_for_its_size(
-    kms: FaultyKms, provider: TransitKeyProvider
+    kms: ScriptedKms, provider: TransitKeyProvider
 ) -> None:
     """Half the size is tried, and kept for later batches."""
     refusal = said(400, {"errors": ["high complexity: exceeded maximum number of strings"]})
@@ -171,20 +132,22 @@ def test_a_batch_shrinks_when_it_is_refused_for_its_size(
     assert [len(body["batch_input"]) for _, body in kms.requests] == [4, 2, 2, 2, 2]
 
 
-def test_a_single_item_refused_for_its_size_is_an_error(kms: FaultyKms, provider: TransitKeyProvider) -> None:
+def test_a_single_item_refused_for_its_size_is_an_error(
+    kms: ScriptedKms, provider: TransitKeyProvider
+) -> None:
     """The shrinking ends."""
     kms.answers = [said(400, {"errors": ["exceeded maximum number of strings"]})]
     with pytest.raises(KeysUnavailableError):
         provider.unwrap(CONTACT, [ITEM])
 
 
-def test_a_version_below_the_minimum_is_unavailable(kms: FaultyKms, provider: TransitKeyProvider) -> None:
+def test_a_version_below_the_minimum_is_unavailable(kms: ScriptedKms, provider: TransitKeyProvider) -> None:
     """ "Too old" is no sign of tampering: the row may have been rewrapped meanwhile."""
     message = "ciphertext or signature version is disallowed by policy (too old)"
     kms.answers = [results(400, PLAIN, {"plaintext": "", "error": message})]
     answers = provider.unwrap(CONTACT, [ITEM, ITEM])
     assert answers[0] == SECRET
-    assert isinstance(answers[1], KeysUnavailableError)
+    assert isinstance(answers[1], KeyTooOldError)
 
 
 STRANGE = {
@@ -194,26 +157,13 @@ STRANGE = {
     "no results": said(200, {"data": None}),
     "a list": said(200, [PLAIN]),
     "a list of data": said(200, {"data": [PLAIN]}),
-    "cut JSON": (200, GOOD[1][:-3]),
-    "no JSON": (200, b"<html>" + SECRET),
+    "cut JSON": Reply(200, GOOD.body[:-3]),
+    "no JSON": Reply(200, b"<html>" + SECRET),
     "results of a failure": results(403, PLAIN),
     "a refusal that quotes": said(400, {"errors": [SECRET.decode(), PLAIN["plaintext"]]}),
     "a cut connection": None,
-    "an empty answer": (204, b""),
+    "an empty answer": Reply(204, b""),
 }
-
-
-def all_that_hangs_on(error: BaseException) -> str:
-    """The error as it is logged at most: repr, attributes and traceback of it and all that it leads to."""
-    seen: list[BaseException] = []
-    pending: list[BaseException | None] = [error]
-    while pending:
-        one = pending.pop()
-        if one is not None and one not in seen:
-            seen.append(one)
-            pending += [one.__cause__, one.__context__]
-    texts = [f"{one!r} {one.__dict__}" + "".join(traceback.format_exception(one)) for one in seen]
-    return "\n".join(texts)
 
 
 def test_the_search_finds_what_hvac_leaks(transit_server: DevTransit) -> None:  # noqa: F811
@@ -253,10 +203,10 @@ def test_a_partly_failed_batch_leaks_nothing(transit_server: DevTransit) -> None
     ids=["unwrap", "wrap", "sign", "public_key"],
 )
 def test_a_strange_answer_is_unavailable_and_leaks_nothing(
-    kms: FaultyKms,
+    kms: ScriptedKms,
     provider: TransitKeyProvider,
     call: Callable[[TransitKeyProvider], object],
-    answer: Answer | None,
+    answer: Reply | None,
 ) -> None:
     """Whatever comes back, or nothing: one domain error, without key, token, cause or context."""
     kms.answers = [answer]
@@ -269,17 +219,16 @@ def test_a_strange_answer_is_unavailable_and_leaks_nothing(
     assert caught.value.__context__ is None
 
 
-def test_a_token_is_not_sent_where_a_redirect_points(kms: FaultyKms, provider: TransitKeyProvider) -> None:
+def test_a_token_is_not_sent_where_a_redirect_points(kms: ScriptedKms, provider: TransitKeyProvider) -> None:
     """A redirect is a failure, not an address to send keys to."""
-    kms.answers = [said(307, {})]
-    kms.location = f"{kms.address}/elsewhere"
+    kms.answers = [said(307, {}, Location=f"{kms.address}/elsewhere")]
     with pytest.raises(KeysUnavailableError):
         provider.unwrap(CONTACT, [ITEM])
     assert [path for path, _ in kms.requests] == ["/v1/transit/decrypt/datavault-contact"]
 
 
 def test_a_proxy_of_the_environment_is_not_used_on_this_machine(
-    kms: FaultyKms, provider: TransitKeyProvider, monkeypatch: pytest.MonkeyPatch
+    kms: ScriptedKms, provider: TransitKeyProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A KMS or Agent on loopback is asked directly."""
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"):
@@ -287,10 +236,10 @@ def test_a_proxy_of_the_environment_is_not_used_on_this_machine(
     assert provider.unwrap(CONTACT, [ITEM]) == [SECRET]
 
 
-def test_an_unhealthy_kms_is_told_and_not_raised(kms: FaultyKms, provider: TransitKeyProvider) -> None:
+def test_an_unhealthy_kms_is_told_and_not_raised(kms: ScriptedKms, provider: TransitKeyProvider) -> None:
     """Health never raises: sealed, refused and unreachable are sentences."""
     for answer in (said(503, {}), said(403, {}), None):
-        kms.answers = [answer]
+        kms.token_answers = [answer]
         assert not provider.health().healthy
 
 
@@ -355,7 +304,7 @@ def test_a_careless_token_file_is_refused(tmp_path: Path, fault: str) -> None:
     assert TOKEN not in str(caught.value)
 
 
-def test_a_provider_shows_no_token(kms: FaultyKms, provider: TransitKeyProvider) -> None:
+def test_a_provider_shows_no_token(kms: ScriptedKms, provider: TransitKeyProvider) -> None:
     """Neither it nor its way to log in prints the token."""
     with suppress(DatavaultError):
         provider.unwrap(CONTACT, [ITEM])

@@ -12,7 +12,7 @@ from tests.support.cli import run
 from tests.support.pipelines import open_house
 from tests.support.service import ORIGIN, POLICIES, policies_copy
 from vault import diagnosis
-from vault.assembly import open_rooms
+from vault.assembly import Use, open_rooms
 from vault.config import JwtIssuerSettings, Settings
 from vault.crypto.local import LocalKeyProvider
 from vault.diagnosis import Finding, Health, diagnose
@@ -59,7 +59,6 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     ("command", "code"),
     [
         (("doctor",), 1),
-        (("keys", "status"), 2),
         (("audit", "verify"), 2),
         (("audit", "vkey"), 2),
         (("audit", "adopt-restore", "--yes"), 2),
@@ -84,7 +83,7 @@ def test_a_new_home_gets_keys_from_the_service_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="there are no local keys"):
         adopt(settings(tmp_path))
     assert not (tmp_path / "home" / "keys.json").exists()
-    with open_rooms(settings(tmp_path), exclusive=True):
+    with open_rooms(settings(tmp_path), Use.SERVE):
         assert (tmp_path / "home" / "keys.json").exists()
 
 
@@ -93,7 +92,7 @@ def test_a_start_makes_no_new_keys_beside_a_served_database(home: Path) -> None:
     (home / "keys.json").unlink()
     with (
         pytest.raises(StartRefusedError, match=r"restore keys\.json from its backup"),
-        open_rooms(settings(home.parent), exclusive=True),
+        open_rooms(settings(home.parent), Use.SERVE),
     ):
         raise AssertionError("it opened")
     assert not (home / "keys.json").exists()
@@ -127,7 +126,7 @@ def test_an_outside_store_without_checkpoints_compared_nothing(home: Path) -> No
         house.write("4711", {"email": "a@mail.example"})
         house.verify()
     assert "outside store" not in [each.check for each in found(home.parent)]
-    finding = only(found(home.parent, outside_store=home / "elsewhere"), "outside store")
+    finding = only(found(home.parent, outside_store=str(home / "elsewhere")), "outside store")
     assert finding.health is Health.WARNING
     assert finding.detail.endswith("holds no checkpoint of this log: nothing was compared")
 
@@ -152,6 +151,8 @@ class Refusing:
 
     def public_key(self, key: str) -> None:
         self.info(key)
+
+    def close(self) -> None: ...
 
 
 def test_a_wrong_mount_is_one_finding(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,14 +189,16 @@ def test_a_key_of_another_certificate_is_refused_before_a_port_is_bound(tmp_path
     """The start says so, where gRPC would fail each handshake and say nothing."""
     wrong = mismatched(tmp_path)
     with (
-        open_rooms(wrong, exclusive=True) as rooms,
+        open_rooms(wrong, Use.SERVE) as rooms,
         pytest.raises(ConfigurationError, match="is not the key of the certificate"),
     ):
         tls_material(rooms)
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda key: key.write_text("no key"), lambda key: key.unlink()], ids=["no key", "missing"]
+    "damage",
+    [lambda key: key.write_text("no key"), lambda key: key.unlink(), lambda key: key.chmod(0o644)],
+    ids=["no key", "missing", "loose"],
 )
 def test_a_key_that_cannot_be_read_is_bad(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     """The key file is looked at, not only the certificate."""

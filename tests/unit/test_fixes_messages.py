@@ -128,6 +128,34 @@ def test_a_wrong_setting_of_the_file_is_told_in_our_words(bare: Path, content: s
     assert str(caught.value).startswith(f"configuration: {message}")
 
 
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ('transit_token = "s.secret"', "transit_token"),
+        ('VAULT_TOKEN = "s.secret"', "VAULT_TOKEN"),
+        ('transit_role_id = "secret"', "transit_role_id"),
+        ('database_url = "postgresql://vault:secret@db/vault"', "database_url"),
+    ],
+)
+def test_a_file_with_a_secret_is_for_its_owner_alone(bare: Path, line: str, name: str) -> None:
+    """Others may read it: refused, with the setting and the remedy, without the secret."""
+    write(bare, "datavault.toml", line)
+    file = bare / "datavault.toml"
+    file.chmod(0o640)
+    with pytest.raises(ConfigurationError, match=f"^{name}: others may read .*; run: chmod 600") as caught:
+        load_settings()
+    assert "secret" not in str(caught.value)
+    file.chmod(0o600)
+    load_settings()
+
+
+def test_a_file_without_secrets_may_be_read_by_all(bare: Path) -> None:
+    """Settings are no secret."""
+    write(bare, "datavault.toml", 'database_url = "postgresql://vault@db/vault"')
+    (bare / "datavault.toml").chmod(0o644)
+    load_settings()
+
+
 def test_a_wrong_setting_of_the_environment_has_the_name_of_its_variable(
     bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

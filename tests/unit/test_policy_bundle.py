@@ -21,6 +21,7 @@ from tests.support.policy import (
 from vault.domain.errors import ConfigurationError
 from vault.domain.protocols import CallerDirectory
 from vault.domain.types import Basis, Form
+from vault.policy import files as policy_files
 from vault.policy.bundle import bundle_from_files, load_bundle
 from vault.policy.files import TOTAL_BYTES, bundle_hash
 from vault.policy.problems import PolicyError
@@ -216,6 +217,51 @@ def test_a_folder_loads_like_its_files(tmp_path: Path) -> None:
     bundle = load_bundle(write_folder(tmp_path, files))
     assert bundle.hash == bundle_from_files(files).hash
     assert dict(bundle.files) == files
+
+
+def mounted(folder: Path, version: str = "..2026_11_30_09_00_00.1", link: str = "") -> Path:
+    """The example policies as kubelet mounts a ConfigMap: files in a folder of their version, `..data` that
+    points to it, and beside it a link through `..data` for each entry."""
+    write_folder(folder / version, example_files())
+    (folder / "..data").symlink_to(link or version)
+    for entry in (folder / version).iterdir():
+        (folder / entry.name).symlink_to(Path("..data") / entry.name)
+    return folder
+
+
+def test_a_mounted_configmap_is_the_folder_it_was_made_of(tmp_path: Path) -> None:
+    """Folders below it too; the bundle has the hash that the security team knows."""
+    bundle = load_bundle(mounted(tmp_path / "policies"))
+    assert bundle.files == example_files()
+    assert bundle.hash == example_bundle().hash
+
+
+def test_a_configmap_that_changes_while_it_is_read_gives_no_mixture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kubelet replaces the link after the first file was read: every file is of the version before."""
+    folder = mounted(tmp_path / "policies")
+    write_folder(folder / "..new", dict.fromkeys(example_files(), b"other"))
+    read = policy_files._read
+
+    def and_replace(path: str) -> bytes:
+        content = read(path)
+        (folder / "..data_tmp").symlink_to("..new")
+        (folder / "..data_tmp").replace(folder / "..data")
+        return content
+
+    monkeypatch.setattr(policy_files, "_read", and_replace)
+    assert policy_files.read_folder(folder) == example_files()
+
+
+@pytest.mark.parametrize("link", ["../elsewhere", "/etc", "..link"])
+def test_the_link_of_a_mount_leads_nowhere_else(tmp_path: Path, link: str) -> None:
+    """Only to a real folder beside it."""
+    write_folder(tmp_path / "elsewhere", example_files())
+    folder = mounted(tmp_path / "policies", link=link)
+    (folder / "..link").symlink_to("../elsewhere")
+    with pytest.raises(PolicyError, match="symbolic links are not followed"):
+        load_bundle(folder)
 
 
 @pytest.mark.parametrize("target", ["policy.csv", "notices/offers/2/en.md"])

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from tests.support.store import (
     NOW,
     TENANT,
     add_subjects,
-    database_at,
+    any_database_at,
     key_of,
     mac_of,
     state_entry,
@@ -29,8 +29,8 @@ SUBJECTS = SubjectRepository()
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with database_at(tmp_path / "vault.db") as opened:
+def database(tmp_path: Path, every_store: str) -> Iterator[Database]:
+    with any_database_at(tmp_path / "vault.db") as opened:
         yield opened
 
 
@@ -204,8 +204,9 @@ def test_a_state_of_a_newer_release_is_read_as_negative(
     """A state that is not known, or not of its lane, can only take away."""
     with database.write() as connection:
         fill(connection)
-        connection.exec_driver_sql(
-            "UPDATE consent_state SET state = ? WHERE purpose = ? AND lane = ?", (state, purpose, lane)
+        connection.execute(
+            text("UPDATE consent_state SET state = :state WHERE purpose = :purpose AND lane = :lane"),
+            {"state": state, "purpose": purpose, "lane": lane},
         )
     found = {(entry.purpose, entry.lane): entry.state for entry in load(database, 1)[mac_of(1)].consents}
     assert found[purpose, Lane(lane)] is expected

@@ -11,8 +11,8 @@ from tests.support.store import (
     NOW,
     TENANT,
     add_subjects,
+    any_database_at,
     count,
-    database_at,
     key_of,
     mac_of,
     subject_of,
@@ -24,6 +24,7 @@ from vault.domain.errors import (
     StoreUnavailableError,
     VersionMismatchError,
 )
+from vault.domain.protocols import TenantKeyRow
 from vault.domain.types import Subject
 from vault.store.bundles import BundleRepository
 from vault.store.database import Database
@@ -39,8 +40,8 @@ ONE, TWO = subject_of(1).id, subject_of(2).id
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with database_at(tmp_path / "vault.db") as opened:
+def database(tmp_path: Path, every_store: str) -> Iterator[Database]:
+    with any_database_at(tmp_path / "vault.db") as opened:
         with opened.write() as connection:
             add_subjects(connection, 1, 2)
         yield opened
@@ -268,7 +269,8 @@ def test_the_first_tenant_key_wins(database: Database) -> None:
     """Of two first inserts the earlier stays, and both callers get it."""
     keys = SqlTenantKeyRepository(database)
     assert keys.load(TENANT, "lookup") == []
-    assert keys.insert_first(TENANT, "lookup", 1, b"first") == [(1, b"first")]
-    assert keys.insert_first(TENANT, "lookup", 1, b"second") == [(1, b"first")]
-    assert keys.insert_first(TENANT, "lookup", 2, b"next") == [(1, b"first"), (2, b"next")]
+    first = TenantKeyRow(1, b"first")
+    assert keys.insert_first(TENANT, "lookup", 1, b"first") == [first]
+    assert keys.insert_first(TENANT, "lookup", 1, b"second") == [first]
+    assert keys.insert_first(TENANT, "lookup", 2, b"next") == [first, TenantKeyRow(2, b"next")]
     assert keys.load(TENANT, "pseudonym") == []
