@@ -4,10 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := $(wildcard proto/vault/v1/*.proto)
 PYTEST_ARGS ?=
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+# tools that read deploy/, and Helm where `make helm` has built it
+TOOLS := build/deploy-tools
+LOWEST := build/lowest
+HELM_VERSION := v4.3.1
+export PATH := $(CURDIR)/$(BIN):$(CURDIR)/$(TOOLS)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint types layers proto proto-check bench clean
+.PHONY: help install run test check lint types layers proto proto-check bench chaos clean
+.PHONY: lint-deploy helm chart lock check-lowest
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -24,10 +29,12 @@ install: $(VENV)/.installed  ## make .venv with all that development needs
 run: install  ## start the service on an embedded default and show what it does
 	@$(BIN)/datavault demo
 
+# compiled once: hundreds of processes would each do it, where PYTHONDONTWRITEBYTECODE is set
 test: install  ## run all tests
+	@$(BIN)/python -m compileall -q vault tests
 	@$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
 
-check: lint types layers proto-check  ## ruff, mypy --strict, layers, buf lint, generated code
+check: lint types layers proto-check lint-deploy  ## ruff, mypy --strict, layers, buf lint, generated code, deploy/
 
 lint: install
 	@$(BIN)/ruff check .
@@ -48,6 +55,37 @@ proto-check: install
 	@rm -rf build/proto && mkdir -p build/proto
 	@$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=build/proto --grpc_python_out=build/proto --mypy_out=build/proto --mypy_grpc_out=build/proto $(PROTOS) 2>build/protoc.log || { cat build/protoc.log; exit 1; }
 	@diff -r -x __pycache__ -x __init__.py build/proto/vault/v1 vault/v1 || { echo "vault/v1 is not a fresh generation: run make proto"; exit 1; }
+
+$(TOOLS)/.installed: deploy/tools.txt
+	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	@echo "installing into $(TOOLS) (once) ..."
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement deploy/tools.txt
+	@touch $@
+
+lint-deploy: install $(TOOLS)/.installed  ## Dockerfile, Compose file, chart and unit, by the tools that are here
+	@$(BIN)/python deploy/lint.py
+
+helm: $(TOOLS)/.installed  ## build Helm with Go into build/deploy-tools
+	@GOBIN=$(CURDIR)/$(TOOLS)/bin go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
+
+chart: install  ## render the chart into tests/golden/chart (needs helm)
+	@$(BIN)/python deploy/helm/render.py
+
+# for the image's Python and system, whatever this machine has; nothing of it, and no registry, stands in the result
+LOCK = $(TOOLS)/bin/uv pip compile --quiet --python-version 3.13 --python-platform linux --generate-hashes --no-emit-index-url --no-emit-find-links --only-binary :all: --upgrade --custom-compile-command "make lock"
+lock: $(TOOLS)/.installed  ## newest versions that are allowed, with hashes, for the image
+	@$(LOCK) --extra server --extra objects pyproject.toml --output-file deploy/requirements.txt
+	@$(LOCK) deploy/requirements-build.in --output-file deploy/requirements-build.txt
+
+check-lowest: $(TOOLS)/.installed  ## all tests with the lowest versions that pyproject.toml allows
+	@test -x $(LOWEST)/bin/python || $(TOOLS)/bin/uv venv --quiet --python $(PYTHON) $(LOWEST)
+	@$(TOOLS)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --extra dev pyproject.toml --output-file $(LOWEST)/requirements.txt
+	@$(TOOLS)/bin/uv pip sync --quiet --python $(LOWEST)/bin/python $(LOWEST)/requirements.txt
+	@$(TOOLS)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --editable .
+	@$(LOWEST)/bin/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
+
+chaos: install  ## three servers on one PostgreSQL under faults (CHAOS_SECONDS=600 CHAOS_SEED=...)
+	@$(BIN)/python -m tests.chaos
 
 bench: install  ## measure the read path against a bare echo
 	@$(BIN)/python -m bench
