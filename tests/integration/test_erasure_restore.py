@@ -95,16 +95,16 @@ def test_a_tombstone_holds_no_key_and_reads_back(tmp_path: Path) -> None:
     """What goes outside names classes and the subject id, neither keys nor the customer; what is no tombstone
     is told so."""
     with open_house(tmp_path) as house:
-        house.write("4711", CONTACT | IDENTITY)
-        subject = subject_id(house, "4711")
+        house.write("KD-4711-X", CONTACT | IDENTITY)
+        subject = subject_id(house, "KD-4711-X")
         traces = class_traces(house.place, subject, {"contact", "identity"})
-        outcome = erase(house, "4711")
+        outcome = erase(house, "KD-4711-X")
         house.verify()
         outside = house.rooms.settings.home / "outside" / ORIGIN / "events"
         (entry,) = sorted(outside.iterdir())
         content = entry.read_bytes()
         assert traces.found({"event": content}) == set()
-        assert b"4711" not in content
+        assert b"KD-4711-X" not in content
         assert int(entry.stem) == outcome.recorded.position
         document = json.loads(content)
         assert document["subject"] == subject.hex()
