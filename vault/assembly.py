@@ -1,10 +1,10 @@
 """Wires everything: the only module that knows all rooms (architecture.md, "Layers")."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from sqlalchemy import Connection
@@ -25,7 +25,6 @@ from vault.crypto.local import LocalKeyProvider
 from vault.crypto.receipts import ReceiptSigner
 from vault.crypto.signer import ProviderLogSigners
 from vault.crypto.tenant_keys import TenantKeys
-from vault.crypto.transit import TransitKeyProvider
 from vault.crypto.transit_settings import TransitSettings
 from vault.crypto.wrapped import wrapping_provider
 from vault.disclosure import DisclosurePipeline
@@ -63,14 +62,16 @@ from vault.store.database import Database
 from vault.store.erasure import ErasureRepository
 from vault.store.key_rows import KeyRowRepository, KeyTable
 from vault.store.lookups import LookupIndex
-from vault.store.opening import open_database
-from vault.store.postgres_database import no_objection
+from vault.store.opening import Objection, open_database
 from vault.store.quotas import QuotaRepository
 from vault.store.reader import SubjectReader
 from vault.store.requests import RequestRepository
 from vault.store.subjects import SubjectRepository
 from vault.store.tables import metadata as store_metadata
 from vault.store.tenant_keys import SqlTenantKeyRepository, tenants_with_keys
+
+if TYPE_CHECKING:
+    from vault.crypto.transit import TransitKeyProvider
 
 log = structlog.get_logger("datavault.assembly")
 
@@ -91,7 +92,7 @@ class Rooms:
     randomness: Randomness
     policy: LivePolicy
     database: Database
-    provider: LocalKeyProvider | TransitKeyProvider
+    provider: "LocalKeyProvider | TransitKeyProvider"
 
     @property
     def outside(self) -> OutsideStore:
@@ -120,7 +121,7 @@ class Pipelines:
     keys: KeyPipelines
 
 
-def database_of(settings: Settings, objection: Callable[[Connection], str] = no_objection) -> Database:
+def database_of(settings: Settings, objection: Objection | None = None) -> Database:
     """The database that the settings name; nothing is connected yet. `objection` as PostgresDatabase has it.
 
     Raises:
@@ -143,7 +144,7 @@ def database_of(settings: Settings, objection: Callable[[Connection], str] = no_
 
 def key_provider(
     settings: Settings, clock: Clock, randomness: Randomness, *, create: bool = False
-) -> LocalKeyProvider | TransitKeyProvider:
+) -> "LocalKeyProvider | TransitKeyProvider":
     """The key provider that the settings name. `create` makes the local keys where there are none.
 
     Raises:
@@ -158,6 +159,9 @@ def key_provider(
             randomness=randomness,
             create=create,
         )
+    # hvac and requests are a tenth of the imports of a start that has local keys
+    from vault.crypto.transit import TransitKeyProvider
+
     provider = TransitKeyProvider(transit_settings(settings), clock)
     provider.session.log_in()
     return provider
@@ -334,7 +338,7 @@ def _key_places(connection: Connection, origin: str) -> frozenset[str]:
 
 
 def ensure_keys(
-    settings: Settings, provider: LocalKeyProvider | TransitKeyProvider, classes: Collection[str]
+    settings: Settings, provider: "LocalKeyProvider | TransitKeyProvider", classes: Collection[str]
 ) -> frozenset[str]:
     """See that the keys of these key classes are there; in development those that are not are made.
 

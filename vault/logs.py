@@ -10,8 +10,6 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any, Final, TextIO, cast
 
-import structlog
-
 FIELDS: Final = frozenset(
     {
         "act", "attribute", "bundle", "capability", "event", "first", "issuer", "jwt", "keys", "kind",
@@ -23,6 +21,9 @@ FIELDS: Final = frozenset(
 
 def configure(*, level: str = "INFO", worker: int | None = None) -> None:
     """Set up structlog for the process; each line names its `worker` where there are several."""
+    # it brings rich along: a third of what a command that calls a service imports
+    import structlog
+
     processors: list[Any] = [
         *([] if worker is None else [_Named(worker)]),
         structlog.contextvars.merge_contextvars,

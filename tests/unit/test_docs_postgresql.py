@@ -2,8 +2,8 @@
 
 from tests.support.service import REPOSITORY
 from vault.store.grants import AUDITOR, SERVICE
+from vault.store.pool import CONNECTIONS
 from vault.store.postgres import CONNECT_SECONDS, IDLE_SECONDS, LOCK_SECONDS, STATEMENT_SECONDS
-from vault.store.postgres_database import CONNECTIONS
 
 PAGE = (REPOSITORY / "docs" / "operations" / "postgresql.md").read_text("utf-8")
 

@@ -72,8 +72,8 @@ class LivePolicy:
             PolicyError.
         """
         compiled = CompiledEngine(bundle)
-        casbin = CasbinEngine(bundle)
-        chosen: DecisionEngine = casbin if engine == "casbin" else compiled
+        casbin = CasbinEngine(bundle) if engine == "casbin" or not compared else None
+        chosen: DecisionEngine = compiled if casbin is None or engine == "compiled" else casbin
         failed = [result.problem() for result in run_tests(bundle, compiled) if not result.passed]
         if failed:
             raise PolicyError(failed)

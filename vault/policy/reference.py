@@ -5,9 +5,8 @@ as rows, never through Casbin's CSV reader; an enforcer is made once per bundle 
 """
 
 from collections.abc import Iterable
-from typing import Final
-
-import casbin
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 from vault.domain.errors import DatavaultError
 from vault.domain.types import ADMINISTRATION, ANY_BASIS, NO_DATA, Act, Decision, Form, Reason
@@ -16,7 +15,12 @@ from vault.policy.engine import NOTHING_MATCHED, OPERATION, forms_to_try
 from vault.policy.model import ACTS, FORM_LINKS, MODEL, READ_ACTS
 from vault.policy.rules import Rule
 
+if TYPE_CHECKING:
+    import casbin
+
 _ATTEMPTS: Final = 8
+_LINKS: Final = 65_536
+"""How many answers about links are kept."""
 
 
 class PolicyEngineError(DatavaultError):
@@ -38,8 +42,11 @@ def casbin_rows(bundle: Bundle) -> dict[str, list[list[str]]]:
     }
 
 
-def make_enforcer(bundle: Bundle) -> casbin.Enforcer:
+def make_enforcer(bundle: Bundle) -> "casbin.Enforcer":
     """A new enforcer that holds this bundle and nothing else."""
+    # workers after the first one, and most commands, never ask Casbin
+    import casbin
+
     enforcer = casbin.Enforcer(casbin.Enforcer.new_model(text=MODEL))
     for kind, rows in casbin_rows(bundle).items():
         # Model.add_policy looks each row up in all others first: quadratic, and rows are unique already
@@ -55,6 +62,8 @@ class CasbinEngine:
         self._bundle = bundle
         self._enforcer = make_enforcer(bundle)
         self._links = {kind: self._enforcer.get_named_role_manager(kind) for kind in ("g", "g2", "g3", "g4")}
+        # a bundle's links never change, and one question asks for the same few a hundred times over
+        self._reaches = lru_cache(_LINKS)(self._has_link)
         self._subjects = frozenset({*bundle.callers, *bundle.roles})
         self._purposes = frozenset({*bundle.purposes, ADMINISTRATION})
         self._data = frozenset({*bundle.attributes, *bundle.categories, NO_DATA})
@@ -145,5 +154,5 @@ class CasbinEngine:
     def _denies(self, rule: Rule, act: str) -> bool:
         return not rule.allows and self._reaches("g4", rule.act, act)
 
-    def _reaches(self, kind: str, name: str, above: str) -> bool:
+    def _has_link(self, kind: str, name: str, above: str) -> bool:
         return bool(self._links[kind].has_link(name, above))

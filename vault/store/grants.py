@@ -8,8 +8,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy.dialects.postgresql.base import PGDialect
-
 from vault.domain.errors import ConfigurationError
 
 SELECT, INSERT, DELETE, UPDATE = "SELECT", "INSERT", "DELETE", "UPDATE"
@@ -79,7 +77,6 @@ SEQUENCES: Final = ("outbox_id_seq",)
 CLOSE_SCHEMA: Final = "REVOKE CREATE ON SCHEMA public FROM PUBLIC;"
 """PostgreSQL before 15 let everyone create there, and upgrades keep it so: a function that the service put
 there could run as the owner. It takes the owner of the schema, there a superuser."""
-_QUOTE: Final = PGDialect().identifier_preparer.quote  # type: ignore[no-untyped-call]
 
 
 def statements(service: str = "", auditor: str = "") -> list[str]:
@@ -121,7 +118,10 @@ def quoted(role: str) -> str:
     """
     if role.lower() in ("", "public", "none") or "\0" in role:
         raise ConfigurationError(f"role {role!r}: must be the name of a role, and not everyone")
-    return str(_QUOTE(role))
+    # a start on SQLite has no use for the dialect
+    from sqlalchemy.dialects.postgresql.base import PGDialect
+
+    return str(PGDialect().identifier_preparer.quote(role))  # type: ignore[no-untyped-call]
 
 
 def _revoked(role: str) -> Iterable[str]:

@@ -1,14 +1,18 @@
 """Which database a URL names."""
 
 from collections.abc import Callable
+from typing import Final
 
 from sqlalchemy import Connection
 
 from vault.domain.errors import ConfigurationError
-from vault.store import postgres
 from vault.store.database import Database
-from vault.store.postgres_database import CONNECTIONS, PostgresDatabase, no_objection
+from vault.store.pool import CONNECTIONS
 from vault.store.sqlite_database import SqliteDatabase
+
+_POSTGRES: Final = ("postgresql+psycopg://", "postgresql://", "postgres://")
+Objection = Callable[[Connection], str]
+"""Why a database that answers must not be used, '' when it may (postgres_database.py)."""
 
 
 def open_database(
@@ -17,16 +21,23 @@ def open_database(
     password: Callable[[], str | None] = lambda: None,
     production: bool = False,
     connections: int = CONNECTIONS,
-    objection: Callable[[Connection], str] = no_objection,
+    objection: Objection | None = None,
 ) -> Database:
     """The database of a URL; nothing is connected yet. The other arguments are for PostgreSQL.
 
     Raises:
         ConfigurationError: no URL, or of another database.
     """
-    if postgres.is_postgres(url):
+    if url.startswith(_POSTGRES):
+        # psycopg and its C library are a tenth of the imports of a start on SQLite
+        from vault.store.postgres_database import PostgresDatabase, no_objection
+
         return PostgresDatabase(
-            url, password=password, production=production, connections=connections, objection=objection
+            url,
+            password=password,
+            production=production,
+            connections=connections,
+            objection=objection or no_objection,
         )
     try:
         return SqliteDatabase(url)

@@ -7,11 +7,15 @@ these connections do not need: they come back with no transaction open.
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 from sqlalchemy import Connection
 
 from vault.domain.errors import StoreUnavailableError
 from vault.store.database import close_quietly
+
+CONNECTIONS: Final = 20
+"""Per process. Its threads use about ten at most."""
 
 
 class ConnectionPool:

@@ -43,7 +43,6 @@ _DEFAULTS: Final[Mapping[str, str]] = {
 }
 NOT_REACHED: Final = "the database cannot be reached, or refuses the login"
 _RIGHT: Final = "DATAVAULT_DATABASE_URL: must be postgresql://USER@HOST:PORT/NAME"
-_PREFIXES: Final = ("postgresql+psycopg://", "postgresql://", "postgres://")
 
 _UNAVAILABLE: Final = {
     "25006": "the database is read-only",
@@ -68,11 +67,6 @@ _CONFLICTS: Final = frozenset({"23503", "23505", "40001", "40P01", "25P03"})
 """Unique and foreign key, serialization failure, deadlock, and a transaction that idled too long."""
 _UNKNOWN_OUTCOME: Final = ("08", "57P", "40003", "XX")
 """SQLSTATEs after which a COMMIT may have happened."""
-
-
-def is_postgres(url: str) -> bool:
-    """Whether a database URL names PostgreSQL."""
-    return url.startswith(_PREFIXES)
 
 
 def parameters(url: str, *, production: bool) -> dict[str, Any]:

@@ -22,10 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from vault.domain.errors import DatavaultError, StartRefusedError, StoreUnavailableError
 from vault.store import postgres
 from vault.store.database import Block, Database, Side, close_quietly
-from vault.store.pool import ConnectionPool
+from vault.store.pool import CONNECTIONS, ConnectionPool
 
-CONNECTIONS: Final = 20
-"""Per process. Its threads use about ten at most."""
 WAIT_SECONDS: Final = 5.0
 
 _BEGIN: Final = {

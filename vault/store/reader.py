@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from vault.domain.errors import DatavaultError, IntegrityError
 from vault.domain.types import ConsentEntry, StoredValue, Subject, SubjectSnapshot, WrappedKey
-from vault.store import postgres, reader_postgres, reader_shards, reader_sqlite, sqlite
+from vault.store import reader_sqlite, sqlite
 from vault.store.codec import lane_and_state, name_set, names
 
 Found = SubjectSnapshot | IntegrityError
@@ -54,6 +54,9 @@ class SubjectReader:
             raise DatavaultError("a lookup MAC is not 32 bytes long")
         once = list(dict.fromkeys(macs))
         if connection.dialect.name == "postgresql":
+            # psycopg is loaded where it is used: opening.py
+            from vault.store import postgres, reader_postgres, reader_shards
+
             driver = postgres.raw(connection)
             if self._sharded:
                 rows = reader_shards.fetch(driver, tenant, once, attributes)

@@ -8,22 +8,20 @@ they still use: no server may run beside it, and it raises `serves_from` in `sch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import Script, ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, inspect, text
 
 from vault.domain.errors import ConfigurationError, StartRefusedError, StoreUnavailableError
 from vault.store import grantees
 from vault.store.database import Database
 
+if TYPE_CHECKING:
+    from vault.store.revisions import Pending
+
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 UPGRADE_COMMAND: Final = "datavault db upgrade"
-_CONTRACT: Final = "contract"
+_VERSIONS: Final = text("SELECT version_num FROM alembic_version")
 _SERVES_FROM: Final = text("SELECT value FROM schema_info WHERE name = 'serves_from'")
 _UPGRADE_LOCK: Final = 0x64767601
 # named with its schema and type: what somebody put into `public` must not fit better, and run as the owner
@@ -37,15 +35,6 @@ _PREPARE_POSTGRESQL: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
-    """A migration that the database does not have yet."""
-
-    revision: str
-    summary: str
-    contracts: bool
-
-
-@dataclass(frozen=True, slots=True)
 class SchemaStatus:
     """`current` is the database's revision ('' when it is empty), `head` the one this release needs; `known`
     says whether this release has `current` among its revisions; `serves_from` is the oldest revision of a
@@ -55,7 +44,7 @@ class SchemaStatus:
     head: str
     known: bool
     serves_from: str = ""
-    pending: tuple[Pending, ...] = ()
+    pending: "tuple[Pending, ...]" = ()
 
     @property
     def up_to_date(self) -> bool:
@@ -74,7 +63,7 @@ def status(database: Database, migrations: Path = MIGRATIONS) -> SchemaStatus:
         StoreUnavailableError: missing, locked, damaged.
     """
     with database.read() as connection:
-        return _status(connection, ScriptDirectory.from_config(_config(migrations)))
+        return _status(connection, migrations)
 
 
 def upgrade(
@@ -94,19 +83,16 @@ def upgrade(
         StoreUnavailableError: locked, full, read-only; nothing changed.
     """
     database.create()
-    config = _config(migrations)
     with database.write() as connection:
         _claim_upgrade(connection)
-        found = _status(connection, ScriptDirectory.from_config(config))
+        found = _status(connection, migrations)
         _refuse_unknown(database, found)
         target = _target(found, contract=contract)
-        config.attributes["connection"] = connection
-        config.attributes["metadata"] = list(metadatas)
-        try:
-            if target != found.current:
-                _raise(connection, config, target)
-        except CommandError as error:
-            raise ConfigurationError(f"{database.name}: the schema cannot be upgraded: {error}") from None
+        if target != found.current:
+            try:
+                _raise(connection, metadatas, migrations, target)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{database.name}: {error.message}") from None
     return status(database, migrations)
 
 
@@ -145,13 +131,15 @@ def _target(found: SchemaStatus, *, contract: bool) -> str:
     return target
 
 
-def _raise(connection: Connection, config: Config, target: str) -> None:
+def _raise(connection: Connection, metadatas: Sequence[MetaData], migrations: Path, target: str) -> None:
     """Those who had rights get them on new tables too."""
+    from vault.store import revisions
+
     if connection.dialect.name != "postgresql":
-        command.upgrade(config, target)
+        revisions.run(connection, metadatas, migrations, target)
         return
     roles = grantees.remembered(connection)
-    command.upgrade(config, target)
+    revisions.run(connection, metadatas, migrations, target)
     grantees.give_again(connection, roles)
 
 
@@ -189,25 +177,26 @@ def _refuse_unknown(database: Database, found: SchemaStatus) -> None:
         )
 
 
-def _status(connection: Connection, scripts: ScriptDirectory) -> SchemaStatus:
-    heads = MigrationContext.configure(connection).get_current_heads()
-    current = ",".join(sorted(heads))
-    revisions = list(scripts.walk_revisions())
-    known = set(heads) <= {script.revision for script in revisions}
-    serves_from = ""
-    if heads and inspect(connection).has_table("schema_info"):
+def _status(connection: Connection, migrations: Path) -> SchemaStatus:
+    current, head, serves_from = _current(connection), newest(migrations), ""
+    if current and inspect(connection).has_table("schema_info"):
         serves_from = str(connection.execute(_SERVES_FROM).scalar_one_or_none() or "")
-    pending = tuple(_pending(one) for one in reversed(revisions) if known and one.revision > current)
-    return SchemaStatus(current, scripts.get_current_head() or "", known, serves_from, pending)
+    if current == head:
+        return SchemaStatus(current, head, known=True, serves_from=serves_from)
+    # alembic is a tenth of the imports of a start, and most starts find nothing to raise
+    from vault.store import revisions
+
+    pending = revisions.after(current, migrations)
+    return SchemaStatus(current, head, pending is not None, serves_from, pending or ())
 
 
-def _pending(script: Script) -> Pending:
-    summary = (script.doc or "").partition("\n")[0]
-    return Pending(script.revision, summary, getattr(script.module, "kind", "") == _CONTRACT)
+def _current(connection: Connection) -> str:
+    if not inspect(connection).has_table("alembic_version"):
+        return ""
+    return ",".join(sorted(connection.execute(_VERSIONS).scalars()))
 
 
-def _config(migrations: Path) -> Config:
-    config = Config()
-    # Config interpolates `%`
-    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
-    return config
+def newest(migrations: Path = MIGRATIONS) -> str:
+    """The revision that a release needs: files of migrations are named by theirs (`r0003_what.py`)."""
+    names = (path.name for path in (migrations / "versions").glob("r*.py"))
+    return max(name[1:].partition("_")[0] for name in names)
