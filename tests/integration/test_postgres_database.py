@@ -265,7 +265,9 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
 # --- who serves it ----------------------------------------------------------------------------------------
 
 
-def test_servers_share_and_commands_do_not(database: PostgresDatabase, other: PostgresDatabase) -> None:
+def test_servers_share_and_commands_do_not(
+    database: PostgresDatabase, other: PostgresDatabase, postgres_server: PostgresServer, postgres_url: str
+) -> None:
     """Two servers take part; a command that must be alone is refused while one does, and refuses servers."""
     database.join()
     other.join()
@@ -274,11 +276,13 @@ def test_servers_share_and_commands_do_not(database: PostgresDatabase, other: Po
         alone.lock_exclusively()
     database.close()
     other.close()
+    postgres_server.let_go(postgres_url)
     alone.lock_exclusively()
     late = PostgresDatabase(database_url(alone))
     with pytest.raises(StartRefusedError, match="must be alone"):
         late.join()
     alone.close()
+    postgres_server.let_go(postgres_url)
     late.join()
     late.close()
 
@@ -296,6 +300,7 @@ def test_a_lost_lock_is_claimed_again(
     alone.lock_exclusively()
     assert "must be alone" in database.problem()
     alone.close()
+    postgres_server.let_go(postgres_url)
     assert database.problem() == ""
 
 

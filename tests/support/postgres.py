@@ -87,12 +87,21 @@ class PostgresServer:
         return int(row[0]) if row else 0
 
     def terminate(self, url: str) -> None:
-        """Cut every connection to a database, as an operator's pg_terminate_backend does."""
+        """Cut every connection to a database, as an operator's pg_terminate_backend does; returns when they
+        are gone, and their locks with them."""
         with self.connect() as connection:
             connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
-                (urlsplit(url).path[1:],),
+                "SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity WHERE datname = %s",
+                (int(_START_SECONDS * 1_000), urlsplit(url).path[1:]),
             )
+
+    def let_go(self, url: str) -> None:
+        """Return when nobody is connected to a database: the server notices a connection that was closed, and
+        gives its locks to others, a moment later."""
+        deadline = time.monotonic() + _START_SECONDS
+        while self.connections(url):
+            assert time.monotonic() < deadline, "somebody is still connected"
+            time.sleep(0.02)
 
     def crash(self) -> None:
         """Stop at once without a checkpoint (pg_ctl stop -m immediate), and wait for the end."""
