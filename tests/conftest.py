@@ -1,5 +1,7 @@
-"""For the whole suite: tests of one `xdist_group` stay together."""
+"""For the whole suite: tests of one `xdist_group` stay together, and all keep their files in memory."""
 
+import os
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests.support.memory import temporary_root
 from tests.support.outside_stores import every_outside
 from tests.support.postgres import postgres_server, postgres_url
 from tests.support.stores import every_store
@@ -24,6 +27,18 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """A long text goes by the name of its argument: keys and certificates that are made for a test differ in
     each process of xdist, and pytest 8 writes them out."""
     return argname if isinstance(val, str | bytes) and len(val) > 64 else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """pytest makes its folders where `tempfile` does. `--basetemp` and TMPDIR go before."""
+    root = temporary_root()
+    if root is not None and "TMPDIR" not in os.environ:
+        tempfile.tempdir = str(root)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """`-n auto`: one more than there are processors, because tests wait for the processes that they start."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(trylast=True)
