@@ -95,6 +95,7 @@ class RunningService:
         self._clients: dict[tuple[str, bool], Client] = {}
         self._numbers = 0
         self._guard = threading.Lock()
+        self._issuing = threading.Lock()
 
     @classmethod
     def start(cls, folder: Path, **options: Any) -> Self:
@@ -202,8 +203,10 @@ class RunningService:
     def certificate(self, caller: str) -> tuple[Path, Path]:
         """Paths of a certificate and key that prove `caller`, issued by the embedded CA on first use."""
         folder = self.folder / "clients"
-        if not (folder / f"{caller}.pem").exists():
-            self.authority.issue_client(caller, SPIFFE + caller).write(folder, caller)
+        # of two threads that issue at once each could write half of the pair
+        with self._issuing:
+            if not (folder / f"{caller}.pem").exists():
+                self.authority.issue_client(caller, SPIFFE + caller).write(folder, caller)
         return folder / f"{caller}.pem", folder / f"{caller}.key"
 
     def token(self, caller: str, **changes: Any) -> str:
