@@ -131,14 +131,18 @@ def test_on_a_terminal_it_stays_up_with_commands_that_work(tmp_path: Path) -> No
         stderr=terminal,
     ) as demo:
         os.close(terminal)
-        shown = until(leader, b"ReadAttributes\r\n").decode()
-        script = shown.split("# you are the personalization engine")[1].split("# C-")[0].replace("\r", "")
-        tried = subprocess.run(
-            ["sh", "-c", script], env=environment(), capture_output=True, text=True, check=False
-        )
-        demo.send_signal(signal.SIGINT)
-        until(leader, b"ending the service")
-        demo.wait(RUN_SECONDS)
+        try:
+            shown = until(leader, b"ReadAttributes\r\n").decode()
+            script = shown.split("# you are the personalization engine")[1].split("# C-")[0].replace("\r", "")
+            tried = subprocess.run(
+                ["sh", "-c", script], env=environment(), capture_output=True, text=True, check=False
+            )
+            demo.send_signal(signal.SIGINT)
+            until(leader, b"ending the service")
+            demo.wait(RUN_SECONDS)
+        finally:
+            # Popen's own end waits for ever: for one that was started with SIGINT ignored, say (nohup, `&`)
+            demo.kill()
     os.close(leader)
 
     assert tried.returncode == 0, tried.stderr
