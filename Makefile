@@ -4,18 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := $(wildcard proto/vault/v1/*.proto)
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 # tools that read deploy/, and Helm where `make helm` has built it
 TOOLS := build/deploy-tools
 LOWEST := build/lowest
 HELM_VERSION := v4.3.1
+GHZ_VERSION := v0.120.0
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/$(TOOLS)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check lint types layers proto proto-check bench chaos clean
-.PHONY: lint-deploy helm chart lock check-lowest
+.PHONY: lint-deploy helm chart lock check-lowest bench-quick bench-compare bench-keep bench-guard ghz
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "datavault needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
@@ -87,8 +89,23 @@ check-lowest: $(TOOLS)/.installed  ## all tests with the lowest versions that py
 chaos: install  ## three servers on one PostgreSQL under faults (CHAOS_SECONDS=600 CHAOS_SEED=...)
 	@$(BIN)/python -m tests.chaos
 
-bench: install  ## measure the read path against a bare echo
-	@$(BIN)/python -m bench
+bench: install  ## measure every row against its baseline, ten minutes (BENCH_ARGS=...)
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-quick: install  ## the same with small sizes, a minute
+	@$(BIN)/python -m bench --quick $(BENCH_ARGS)
+
+bench-compare: install  ## the last run against the kept run of a release
+	@$(BIN)/python -m bench --compare
+
+bench-keep: install  ## keep the last run as that of this release
+	@$(BIN)/python -m bench --keep
+
+bench-guard: install  ## fail if a ratio is far off the kept run
+	@$(BIN)/python -m bench --guard
+
+ghz:  ## build ghz, a load generator with client certificates, with Go into build/ghz
+	@GOBIN=$(CURDIR)/build/ghz/bin go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
 
 clean:  ## remove .venv, caches and the demo's data
 	@rm -rf $(VENV) .datavault build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,86 +1,103 @@
-"""Measure datavault: `python -m bench [ROWS...]`, all rows unless some are named.
+"""Measure datavault against baselines: `python -m bench [ROWS...]`, all rows unless some are named.
 
-sqlite     reads on SQLite against a bare gRPC echo                                      1 minute
-postgres   the same on PostgreSQL, and two processes against one                         1 minute
-growth     a read with a hundred thousand customers against ten thousand                 1 minute
-transit    data keys fetched from Transit against bare Transit calls                     half a minute
+{rows}
 
+Everything is a ratio of two things measured in turn on this machine. Results are printed as a table and kept
+as bench/results/latest.json (quick.json with --quick); rows that were not measured now keep what was there.
 `growth --customers 1000000` is the figure of performance.md; it takes ten minutes and 8 GB of disk.
-PostgreSQL is the one that the tests use, from a wheel, with fsync on; it shares the processors.
+PostgreSQL and OpenBao are those that the tests use, from wheels; they share the processors.
 """
 
 import argparse
+import contextlib
+import sys
 import tempfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Final
 
 from rich.console import Console
 
-from bench.figures import Figure, keep, show
-from bench.growth import growth
+from bench import compare, figures, results
+from bench.guard import GUARDED, guard
 from bench.load import generator
-from bench.reads import ROUNDS, postgres_reads, sqlite_reads
-from bench.transit_keys import transit_rates
-from tests.support.postgres import postgres_at
+from bench.progress import Steps
+from bench.rows import CUSTOMERS, ROWS, Measure, Run, named
 from vault import logs
 
-ROWS: Final = ("sqlite", "postgres", "growth", "transit")
-CUSTOMERS: Final = 100_000
-TRANSIT_GOAL: Final = 0.50
+_WIDTH = 150
 
 
-def main() -> None:
-    """Run and print."""
+def main() -> int:
+    """Run and print; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench",
+        description=(__doc__ or "").format(rows="\n".join(f"{row.name:15}{row.told}" for row in ROWS)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("rows", nargs="*", metavar="ROWS", help=", ".join(ROWS))
+    parser.add_argument("rows", nargs="*", metavar="ROWS", help="which rows, by name")
     parser.add_argument("--customers", type=int, default=CUSTOMERS, help="of the row growth")
+    does = parser.add_mutually_exclusive_group()
+    does.add_argument("--quick", action="store_true", help="small sizes, a minute; long rows are left out")
+    does.add_argument("--compare", action="store_true", help="the last run against the kept one of a release")
+    does.add_argument("--keep", action="store_true", help="keep the last run as that of this release")
+    does.add_argument("--guard", action="store_true", help="fail if a ratio is far off the kept one (CI)")
     given = parser.parse_args()
-    if unknown := set(given.rows) - set(ROWS):
-        parser.error(f"unknown rows: {', '.join(sorted(unknown))}")
-    console = Console(width=132)
+    console = Console(width=_WIDTH) if not sys.stdout.isatty() else Console()
     logs.configure(level="ERROR")
-    with tempfile.TemporaryDirectory(prefix="datavault-bench-") as folder:
-        # PostgreSQL runs as another user where this is root
-        Path(folder).chmod(0o755)
-        figures = measure(Path(folder), given.rows or ROWS, given.customers, console)
-    show(console, figures)
-    console.print(f"written to {keep(figures)}")
-
-
-def measure(
-    folder: Path, rows: list[str] | tuple[str, ...], customers: int, console: Console
-) -> list[Figure]:
-    """The figures of these rows."""
-    figures: list[Figure] = []
-    if "sqlite" in rows or "postgres" in rows:
-        console.print(f"load from {generator()}; {ROUNDS} rounds each, in turn with what it is compared to")
-    if "sqlite" in rows:
-        figures += sqlite_reads(folder / "sqlite")
-    if "postgres" in rows:
-        with postgres_at(folder / "reads") as server:
-            figures += postgres_reads(folder / "postgres", server)
-    if "growth" in rows:
-        with postgres_at(folder / "grown") as server:
-            figures += growth(folder, server, customers, console.print)
-    if "transit" in rows:
-        figures += transit_figures(folder / "kms")
-    return figures
-
-
-def transit_figures(folder: Path) -> list[Figure]:
-    """The rows `transit-keys` and `transit-keys-at-most`."""
-    rates = transit_rates(folder)
-    rows = (("transit-keys", rates.calls, TRANSIT_GOAL), ("transit-keys-at-most", rates.at_most, None))
-    return [
-        Figure(
-            name, "keys/s", round(rates.keyring), round(baseline), round(rates.keyring / baseline, 3), goal,
-            None if goal is None else rates.keyring / baseline >= goal,
+    if given.compare:
+        return compare.show(console)
+    if given.keep:
+        console.print(f"kept as {results.shown(results.keep())}")
+        return 0
+    try:
+        measures, left_out = named(
+            list(GUARDED) if given.guard else given.rows, quick=given.quick or given.guard
         )
-        for name, baseline, goal in rows
-    ]  # fmt: skip
+    except KeyError as error:
+        parser.error(f"unknown row: {error.args[0]}")
+    with running(console, len(measures), given.customers) as (run, steps):
+        once = {name: partial(measured, name, measure, run, steps) for name, measure in measures.items()}
+        if given.guard:
+            return guard(console, once, results.kept())
+        found = [one for measure in once.values() for one in measure()]
+    show(console, found, measures, left_out)
+    written = results.write(results.QUICK if given.quick else results.LATEST, found)
+    console.print(f"written to {results.shown(written)}", highlight=False)
+    return 0
+
+
+@contextlib.contextmanager
+def running(console: Console, rows: int, customers: int) -> Iterator[tuple[Run, Steps]]:
+    """A folder and servers for one run."""
+    with contextlib.ExitStack() as opened:
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="datavault-bench-")))
+        # PostgreSQL runs as another user where this is root
+        folder.chmod(0o755)
+        steps = opened.enter_context(Steps(console, rows))
+        yield Run(folder, customers, opened, steps.say), steps
+
+
+def measured(name: str, measure: Measure, run: Run, steps: Steps) -> list[figures.Figure]:
+    """The figures of one row."""
+    steps.begin(name)
+    found = measure(run)
+    steps.end()
+    return found
+
+
+def show(
+    console: Console, found: list[figures.Figure], measures: dict[str, Measure], left_out: list[str]
+) -> None:
+    """Print the table, and what its rows are."""
+    console.print(figures.table(found))
+    for row in ROWS:
+        if row.name in measures:
+            console.print(f"{row.name}: {row.told}", highlight=False)
+    console.print(f"load from {generator()}; medians of rounds, in turn with what is compared")
+    if left_out:
+        console.print(f"left out, too long for a quick run: {', '.join(left_out)}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,29 +1,23 @@
-"""What is measured: rows, their table, and the file that keeps them (performance.md gives its format)."""
+"""What is measured: one row each, and the table of them (performance.md gives the format)."""
 
-import json
-import os
-import platform
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Final
 
-import grpc
-from rich.console import Console
 from rich.table import Table
 
-from bench.load import Load, generator
+from bench.load import Load
 
-RESULTS: Final = Path(__file__).parent / "results" / "latest.json"
+_LOWER_IS_BETTER: Final = frozenset({"us", "ms", "s", "cores"})
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One row: `value` and `baseline` in `unit`; latencies in milliseconds, where single calls are timed.
 
-    `goal` is for `ratio`, which is value / baseline: to reach with rates, not to exceed with latencies. None
-    where there is none.
+    `goal` is for `ratio`, which is value / baseline: to reach with rates, not to exceed with durations. None
+    where there is none. `load` is the load generator, where one was used: ratios under another one differ.
     """
 
     id: str
@@ -37,17 +31,37 @@ class Figure:
     p99_ms: float | None = None
     baseline_p50_ms: float | None = None
     baseline_p99_ms: float | None = None
+    load: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What figures of two runs must share to be compared."""
+        return self.id, self.load
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the unit is of a duration or a share (`ms, 100,000`, `us CPU`, `cores`), not of a rate."""
+        return self.unit.replace(",", " ").split()[0] in _LOWER_IS_BETTER
 
 
-def rates(name: str, pairs: Sequence[tuple[Load, Load]], goal: float | None) -> Figure:
-    """The row of rounds of (baseline, value): medians."""
+def figure(
+    name: str, unit: str, values: Sequence[float], baselines: Sequence[float], goal: float | None = None
+) -> Figure:
+    """The row of values and baselines of some rounds: medians."""
+    value, baseline = statistics.median(values), statistics.median(baselines)
+    made = Figure(name, unit, _rounded(value), _rounded(baseline), _rounded(value / baseline), goal, None)
+    return _judged(made)
+
+
+def rates(name: str, pairs: Sequence[tuple[Load, Load]], goal: float | None, unit: str = "reads/s") -> Figure:
+    """The row of rounds of (baseline, value) under load: medians."""
     baseline, value = middle([pair[0] for pair in pairs]), middle([pair[1] for pair in pairs])
-    ratio = value.per_second / baseline.per_second
-    return Figure(
-        name, "reads/s", round(value.per_second, 1), round(baseline.per_second, 1), round(ratio, 3), goal,
-        None if goal is None else ratio >= goal, round(value.p50_ms, 2), round(value.p99_ms, 2),
-        round(baseline.p50_ms, 2), round(baseline.p99_ms, 2),
+    made = Figure(
+        name, unit, round(value.per_second, 1), round(baseline.per_second, 1),
+        round(value.per_second / baseline.per_second, 3), goal, None, round(value.p50_ms, 2),
+        round(value.p99_ms, 2), round(baseline.p50_ms, 2), round(baseline.p99_ms, 2), value.by,
     )  # fmt: skip
+    return _judged(made)
 
 
 def middle(loads: Sequence[Load]) -> Load:
@@ -57,56 +71,48 @@ def middle(loads: Sequence[Load]) -> Load:
         statistics.median(load.per_second for load in loads),
         statistics.median(load.p50_ms for load in loads),
         statistics.median(load.p99_ms for load in loads),
+        statistics.median(load.cpu_seconds for load in loads),
+        loads[0].by,
     )
 
 
-def show(console: Console, figures: Sequence[Figure]) -> None:
-    """Print the table."""
-    table = Table(
-        title="read-*: ReadAttributes, 5 attributes, audit durable, against a bare grpc.aio echo\n"
-        "read-postgres-workers-2: two processes against one, sharing processors with load and database"
-        "\ngrowth-*: in process, data keys cold, against 10,000 customers (lower is better)\n"
-        "transit-keys: cold data keys through the keyring, against Transit batch calls, one after the other; "
-        "at-most: three at a time"
-    )
+def _judged(one: Figure) -> Figure:
+    if one.goal is None:
+        return one
+    met = one.ratio <= one.goal if one.lower_is_better else one.ratio >= one.goal
+    return replace(one, met=met)
+
+
+def table(figures: Sequence[Figure]) -> Table:
+    """All figures, one row each."""
+    made = Table()
     names = ("figure", "unit", "datavault", "baseline", "ratio", "goal", "met", "p50 ms", "p99 ms")
     for column in (*names, "base p50", "base p99"):
-        table.add_column(column, justify="left" if column in names[:2] else "right")
+        made.add_column(column, justify="left" if column in names[:2] else "right")
     for row in figures:
-        table.add_row(
-            row.id, row.unit, _number(row.value), _number(row.baseline), f"{row.ratio:.2f}", _ms(row.goal),
+        made.add_row(
+            row.id, f"{row.unit} ({row.load})" if row.load else row.unit, number(row.value),
+            number(row.baseline), number(row.ratio), _goal(row),
             "" if row.met is None else "yes" if row.met else "no", _ms(row.p50_ms), _ms(row.p99_ms),
             _ms(row.baseline_p50_ms), _ms(row.baseline_p99_ms),
         )  # fmt: skip
-    console.print(table)
+    return made
 
 
-def keep(figures: Sequence[Figure]) -> Path:
-    """Write them to the file; rows that were not measured now keep what stands there of them."""
-    kept = {row.id: asdict(row) for row in figures}
-    if RESULTS.exists():
-        before = json.loads(RESULTS.read_text("utf-8"))
-        if before.get("machine") == machine():
-            kept = {row["id"]: row for row in before["figures"]} | kept
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"machine": machine(), "figures": list(kept.values())}, indent=2) + "\n")
-    return RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS
+def number(value: float) -> str:
+    """As people read it: three digits or so."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}" if value >= 0.1 else f"{value:.3g}"
 
 
-def machine() -> dict[str, object]:
-    """What the figures were measured on."""
-    return {
-        "cpus": os.cpu_count(),
-        "architecture": platform.machine(),
-        "python": platform.python_version(),
-        "grpcio": grpc.__version__,
-        "load": generator(),
-    }
+def _goal(row: Figure) -> str:
+    if row.goal is None:
+        return ""
+    return f"{'<=' if row.lower_is_better else '>='} {number(row.goal)}"
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3f}"
+def _ms(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f"{milliseconds:.2f}"
 
 
-def _ms(number: float | None) -> str:
-    return "" if number is None else f"{number:.2f}"
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")

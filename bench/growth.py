@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bench.customers import ATTRIBUTES, CALLER, PURPOSE, customer_number
 from bench.figures import Figure
 from bench.population import TENANT, copy, populate
 from tests.support.postgres import PostgresServer
-from vault.assembly import Pipelines, Use, build_pipelines, log_signers, open_logs, open_rooms
+from vault.assembly import Pipelines, Rooms, Use, build_pipelines, log_signers, open_logs, open_rooms
 from vault.config import load_settings
 from vault.domain.types import Caller
 from vault.reads import Attempt, MissingKeys, Read, Released
@@ -38,9 +38,13 @@ Say = Callable[[str], None]
 class House:
     """Pipelines over one database with so many customers."""
 
-    database: Database
+    rooms: Rooms
     pipelines: Pipelines
     customers: int
+
+    @property
+    def database(self) -> Database:
+        return self.rooms.database
 
     def read(self, index: int) -> float:
         """Milliseconds of one read whose data keys are not cached."""
@@ -72,11 +76,11 @@ class House:
 
 
 @contextlib.contextmanager
-def house(home: Path, customers: int, url: str = "", say: Say = print) -> Iterator[House]:
+def house(home: Path, customers: int, url: str = "", say: Say = print, **settings: Any) -> Iterator[House]:
     """Populate and serve: a SQLite file; with `url` an empty PostgreSQL database, by a copy of the home's
-    SQLite file, whose keys it shares."""
+    SQLite file, whose keys it shares. `settings` besides are those of vault/config.py."""
     began = time.monotonic()
-    with open_rooms(load_settings(home=home, database_url=url), Use.SERVE) as rooms:
+    with open_rooms(load_settings(home=home, database_url=url, **settings), Use.SERVE) as rooms:
         if url:
             copy(home / "datavault.db", url)
         signers = log_signers(rooms)
@@ -84,7 +88,7 @@ def house(home: Path, customers: int, url: str = "", say: Say = print) -> Iterat
         if not url:
             populate(home / "datavault.db", rooms, pipelines, customers)
         say(f"{rooms.database.name}: {customers:,} customers in {time.monotonic() - began:.0f} s")
-        yield House(rooms.database, pipelines, customers)
+        yield House(rooms, pipelines, customers)
 
 
 def growth(folder: Path, server: PostgresServer, large: int, say: Say) -> list[Figure]:

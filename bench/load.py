@@ -2,51 +2,63 @@
 
 import json
 import re
+import resource
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 METHOD: Final = "/vault.v1.DataService/ReadAttributes"
+BATCH_METHOD: Final = "/vault.v1.DataService/BatchReadAttributes"
+H2LOAD: Final = "h2load"
+GRPC_AIO: Final = "grpc.aio"
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run showed."""
+    """What one run showed; `cpu_seconds` is what the load process itself used, `by` which one it was."""
 
     requests: int
     per_second: float
     p50_ms: float
     p99_ms: float
+    cpu_seconds: float = 0.0
+    by: str = ""
 
 
 def generator() -> str:
-    """`h2load` or `grpc.aio`."""
-    return "h2load" if shutil.which("h2load") else "grpc.aio"
+    """The best one that is here."""
+    return H2LOAD if shutil.which(H2LOAD) else GRPC_AIO
 
 
-def run_load(port: int, request: bytes, clients: int, requests: int) -> Load:
-    """Send `requests` calls from `clients` connections, one at a time each.
+def run_load(
+    port: int, request: bytes, clients: int, requests: int, *, by: str = "", method: str = METHOD
+) -> Load:
+    """Send `requests` calls from `clients` connections, one at a time each. `by` is the generator, the best
+    one by default. Of a method with streams each call is one message, and its answers are read to the end.
 
     Raises:
         RuntimeError: a call failed.
     """
-    run = _h2load if generator() == "h2load" else _python
-    return run(port, request, clients, requests)
+    chosen = by or generator()
+    run = {H2LOAD: _h2load, GRPC_AIO: _python}[chosen]
+    before = _children_seconds()
+    found = run(port, request, clients, requests, method)
+    return replace(found, cpu_seconds=_children_seconds() - before, by=chosen)
 
 
-def _h2load(port: int, request: bytes, clients: int, requests: int) -> Load:
+def _h2load(port: int, request: bytes, clients: int, requests: int, method: str) -> Load:
     with tempfile.TemporaryDirectory() as folder:
         body, log = Path(folder, "body"), Path(folder, "log")
         body.write_bytes(struct.pack(">BI", 0, len(request)) + request)
         done = subprocess.run(
             [
                 "h2load", f"-n{requests}", f"-c{clients}", "-m1", f"-d{body}", f"--log-file={log}",
-                "-Hcontent-type: application/grpc", "-Hte: trailers", f"http://127.0.0.1:{port}{METHOD}",
+                "-Hcontent-type: application/grpc", "-Hte: trailers", f"http://127.0.0.1:{port}{method}",
             ],
             capture_output=True, text=True, check=True, timeout=300,
         )  # fmt: skip
@@ -54,25 +66,39 @@ def _h2load(port: int, request: bytes, clients: int, requests: int) -> Load:
         succeeded = int(_match(r"(\d+) succeeded", done.stdout))
         if succeeded != requests:
             raise RuntimeError(f"{requests - succeeded} of {requests} calls failed")
-        return _summary(per_second, sorted(int(line.split("\t")[2]) for line in log.read_text().splitlines()))
+        return summary(per_second, sorted(int(line.split("\t")[2]) for line in log.read_text().splitlines()))
 
 
-def _python(port: int, request: bytes, clients: int, requests: int) -> Load:
+def _python(port: int, request: bytes, clients: int, requests: int, method: str) -> Load:
+    return python_load(f"127.0.0.1:{port}", request, clients, requests, method)
+
+
+def python_load(
+    address: str, request: bytes, clients: int, requests: int, method: str, certificates: Path | None = None
+) -> Load:
+    """The same from grpc.aio, over mTLS with the certificates of a folder (see bench/client.py)."""
+    arguments = [address, str(clients), str(requests), method, *([str(certificates)] if certificates else [])]
     done = subprocess.run(
-        [sys.executable, "-m", "bench.client", str(port), str(clients), str(requests)],
+        [sys.executable, "-m", "bench.client", *arguments],
         input=request, capture_output=True, check=True, timeout=300,
     )  # fmt: skip
     seconds, latencies = json.loads(done.stdout)
-    return _summary(requests / seconds, sorted(latencies))
+    return summary(requests / seconds, sorted(latencies))
 
 
-def _summary(per_second: float, microseconds: list[int]) -> Load:
+def summary(per_second: float, microseconds: list[int]) -> Load:
+    """A run of these latencies, sorted."""
     return Load(
         len(microseconds),
         per_second,
         microseconds[len(microseconds) // 2] / 1_000,
         microseconds[len(microseconds) * 99 // 100] / 1_000,
     )
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _match(pattern: str, text: str) -> str:

@@ -10,17 +10,16 @@ OpenBao from the wheel, dev mode with TLS, on this machine: it shares the proces
 import base64
 import contextlib
 import json
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import hvac
 import requests
 
+from bench.figures import Figure, figure
 from vault.crypto.dev_server import DevTransit, start_dev_transit
 from vault.crypto.envelope import DataKey, key_context
 from vault.crypto.keyring import Keyring
@@ -31,6 +30,7 @@ from vault.domain.system import SystemClock, SystemRandomness
 from vault.domain.types import KeyScope, WrappedKey
 
 KEYS: Final = 10_000
+GOAL: Final = 0.50
 BATCH: Final = 200
 ROUNDS: Final = 9
 CONNECTIONS: Final = 3
@@ -39,17 +39,8 @@ KEY_CLASS: Final = "behaviour"
 Rows = Sequence[tuple[KeyScope, WrappedKey]]
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Keys a second, medians: of the keyring, of batch calls one after the other, and of Transit at most."""
-
-    keyring: float
-    calls: float
-    at_most: float
-
-
-def transit_rates(folder: Path) -> Rates:
-    """Measure."""
+def transit_keys(folder: Path) -> list[Figure]:
+    """`transit-keys` and `transit-keys-at-most`."""
     server = start_dev_transit(folder)
     try:
         settings = TransitSettings(
@@ -65,7 +56,7 @@ def transit_rates(folder: Path) -> Rates:
         server.stop()
 
 
-def _measure(server: DevTransit, provider: TransitKeyProvider) -> Rates:
+def _measure(server: DevTransit, provider: TransitKeyProvider) -> list[Figure]:
     clock, randomness = SystemClock(), SystemRandomness()
     scopes = [KeyScope("retail", randomness.token(16), KEY_CLASS) for _ in range(KEYS)]
     made = Keyring(provider, clock, randomness).create(scopes)
@@ -88,7 +79,11 @@ def _measure(server: DevTransit, provider: TransitKeyProvider) -> Rates:
                     _seconds(lambda: bare(pool, sessions, url, bodies)),
                 )
             )
-    return Rates(*(KEYS / statistics.median(each) for each in zip(*seconds, strict=True)))
+    keyring, one_by_one, at_most = ([KEYS / one for one in each] for each in zip(*seconds, strict=True))
+    return [
+        figure("transit-keys", "keys/s", keyring, one_by_one, GOAL),
+        figure("transit-keys-at-most", "keys/s", keyring, at_most),
+    ]
 
 
 def fetched(keyring: Keyring, rows: Rows) -> None:

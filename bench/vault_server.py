@@ -1,28 +1,34 @@
 """The service under load, on a plain-text port that only the benchmark has.
 
-h2load cannot present a client certificate, so identity is fixed here; everything behind it (policy, consent,
-encryption, durable audit) is the product's own. What mTLS costs is a row of its own.
+h2load cannot present a client certificate, so identity is fixed there; everything behind it (policy, consent,
+encryption, durable audit) is the product's own. With `--tls` it serves on a second port too, over mTLS, as
+the product does: the caller is who the certificate says. A client's certificate and key stand in the home.
 """
 
 import argparse
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import uvloop
 
 from bench.customers import CALLER, load_customers
 from vault import logs
-from vault.assembly import Use, build_pipelines, log_signers, open_logs, open_rooms
+from vault.assembly import Rooms, Use, authority, build_pipelines, log_signers, open_logs, open_rooms
 from vault.config import load_settings
 from vault.domain.types import Caller
+from vault.identity.certificates import CertificateAuthenticator
 from vault.server.blocking import BlockingWorker
 from vault.server.data import DataServicer
 from vault.server.edge import Edge
 from vault.server.metrics import Meter
 from vault.server.worker import DisclosureWorker
+from vault.serving import tls_material
 from vault.v1 import data_service_pb2_grpc
+
+CERTIFICATES: Final = "bench-certificates"
+"""Folder of the home: ca.pem, client.pem, client.key."""
 
 
 class _OneCaller:
@@ -39,7 +45,7 @@ class _OpenEdge(Edge):
         return Caller(CALLER, "retail", "bench")
 
 
-async def main(home: Path, customers: int, url: str, port: int) -> None:
+async def main(home: Path, customers: int, url: str, port: int, tls: bool) -> None:
     settings = load_settings(home=home, database_url=url)
     with open_rooms(settings, Use.SERVE) as rooms:
         signers = log_signers(rooms)
@@ -49,16 +55,40 @@ async def main(home: Path, customers: int, url: str, port: int) -> None:
         pipelines.integrator.start()
         worker = DisclosureWorker(pipelines.disclosure, pipelines.keyring, rooms.clock)
         worker.start(asyncio.get_running_loop())
-        edge = _OpenEdge(_OneCaller(), _OneCaller(), Meter())
-        # one port for several processes, as workers have it
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 1)])
-        data_service_pb2_grpc.add_DataServiceServicer_to_server(
-            DataServicer(edge, worker, pipelines.intake, BlockingWorker("changes")), server
-        )
-        port = server.add_insecure_port(f"127.0.0.1:{port}")
-        await server.start()
-        print(port, flush=True)
-        await server.wait_for_termination()
+        changes, meter = BlockingWorker("changes"), Meter()
+
+        def server(edge: Edge) -> grpc.aio.Server:
+            # one port for several processes, as workers have it
+            made = grpc.aio.server(options=[("grpc.so_reuseport", 1)])
+            data_service_pb2_grpc.add_DataServiceServicer_to_server(
+                DataServicer(edge, worker, pipelines.intake, changes), made
+            )
+            return made
+
+        plain = server(_OpenEdge(_OneCaller(), _OneCaller(), meter))
+        ports = [plain.add_insecure_port(f"127.0.0.1:{port}")]
+        await plain.start()
+        if tls:
+            callers = CertificateAuthenticator(lambda: rooms.policy.current.bundle, rooms.clock)
+            mutual = server(Edge(callers, _OneCaller(), meter))
+            ports.append(mutual.add_secure_port("127.0.0.1:0", _credentials(rooms)))
+            await mutual.start()
+        print(*ports, flush=True)
+        await plain.wait_for_termination()
+
+
+def _credentials(rooms: Rooms) -> grpc.ServerCredentials:
+    """As in vault/server/lifecycle.py; writes what a client needs into the home."""
+    ca = authority(rooms.settings, rooms.clock, rooms.randomness)
+    folder = rooms.settings.home / CERTIFICATES
+    folder.mkdir(mode=0o700, exist_ok=True)
+    spiffe = next(iter(rooms.policy.current.bundle.callers[CALLER].spiffe))
+    ca.issue_client(CALLER, spiffe).write(folder, "client")
+    (folder / "ca.pem").write_bytes(ca.certificate_pem)
+    material = tls_material(rooms)
+    return grpc.ssl_server_credentials(
+        [(material.key, material.chain)], root_certificates=material.client_ca, require_client_auth=True
+    )
 
 
 if __name__ == "__main__":
@@ -67,6 +97,7 @@ if __name__ == "__main__":
     parser.add_argument("--customers", type=int, default=0, help="how many to load first")
     parser.add_argument("--url", default="", help="of a PostgreSQL database; else SQLite in the home")
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
+    parser.add_argument("--tls", action="store_true", help="serve over mTLS too; prints that port as well")
     given = parser.parse_args()
     logs.configure(level="ERROR")
-    uvloop.run(main(given.home, given.customers, given.url, given.port))
+    uvloop.run(main(given.home, given.customers, given.url, given.port, given.tls))

@@ -1,0 +1,52 @@
+"""The regression guard of CI: ratios of a short run against the kept run, never an absolute time.
+
+Only what holds on any machine is guarded. Appends in groups are not: their ratio is mostly that of the disk.
+A row with a figure that is far off (compare.py) is measured again, and the better of the two counts.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from rich.console import Console
+
+from bench.compare import Change, State, compare, table
+from bench.figures import Figure
+from bench.results import Results, shown
+
+GUARDED: Final = ("decide", "batch-loop", "sqlite")
+
+Measure = Callable[[], list[Figure]]
+
+
+def guard(console: Console, rows: Mapping[str, Measure], kept: Results | None) -> int:
+    """Measure the rows and compare.
+
+    Returns:
+        The exit code: 1 where a figure is far off twice, else 0; also where nothing was kept.
+    """
+    if kept is None:
+        console.print("no run is kept yet, so there is nothing to guard: make bench-keep")
+        return 0
+    changes = [change for measure in rows.values() for change in guarded(measure, kept.figures)]
+    console.print(table(changes))
+    for one in changes:
+        if one.state is State.NOT_KEPT:
+            console.print(f"{one.now.id}: skipped, {shown(kept.path)} has no ratio {_under(one.now)}")
+        elif one.state is State.FAR_OFF:
+            console.print(
+                f"{one.now.id}: far off, twice: {one.now.ratio} and kept {one.then and one.then.ratio}"
+            )
+    return int(any(one.state is State.FAR_OFF for one in changes))
+
+
+def guarded(measure: Measure, kept: Sequence[Figure]) -> list[Change]:
+    """One row's changes, of the better of two runs where the first one is far off."""
+    first = compare(measure(), kept)
+    if all(one.state is not State.FAR_OFF for one in first):
+        return first
+    again = {one.now.key: one for one in compare(measure(), kept)}
+    return [max(one, again.get(one.now.key, one), key=lambda each: each.score) for one in first]
+
+
+def _under(one: Figure) -> str:
+    return f"under {one.load}" if one.load else "of it"

@@ -1,0 +1,130 @@
+"""What the benchmark says of its figures, and the files that keep them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import vault
+from bench import results
+from bench.figures import Figure, figure, middle, rates
+from bench.load import Load, summary
+from bench.mtls import ghz_load
+from bench.rows import ROWS, named
+
+
+def one(name: str = "read", ratio: float = 0.5, unit: str = "reads/s", load: str = "") -> Figure:
+    """A figure whose ratio is all that counts."""
+    return Figure(name, unit, ratio, 1.0, ratio, None, None, load=load)
+
+
+def test_a_figure_is_the_medians_and_their_ratio() -> None:
+    """One slow round on either side changes nothing."""
+    made = figure("name", "records/s", [10.0, 30.0, 31.0], [1.0, 9.0, 10.0], 3.0)
+    assert (made.value, made.baseline, made.ratio) == (30.0, 9.0, 3.3333)
+
+
+@pytest.mark.parametrize(
+    ("unit", "values", "met"),
+    [
+        ("reads/s", [2.0], True),
+        ("reads/s", [1.9], False),
+        ("attributes/CPU-s", [2.0], True),
+        ("ms, 100,000", [2.0], True),
+        ("ms, 100,000", [2.1], False),
+        ("us CPU", [2.1], False),
+        ("cores", [1.0], True),
+    ],
+)
+def test_a_goal_is_reached_by_rates_and_not_exceeded_by_durations(
+    unit: str, values: list[float], met: bool
+) -> None:
+    """The unit says which."""
+    assert figure("name", unit, values, [1.0], 2.0).met is met
+
+
+def test_without_a_goal_nothing_is_met_or_missed() -> None:
+    """A figure that only stands beside others says neither yes nor no."""
+    assert figure("name", "reads/s", [1.0], [2.0]).met is None
+
+
+def test_rates_name_their_load_generator() -> None:
+    """Ratios under two generators are two figures."""
+    load = Load(100, 50.0, 1.0, 2.0, 0.1, "h2load")
+    made = rates("read", [(load, load)], 0.6)
+    assert (made.key, made.ratio, made.met) == (("read", "h2load"), 1.0, True)
+
+
+def test_the_middle_of_loads_is_taken_number_by_number() -> None:
+    """The median rate may be of another round than the median p99."""
+    loads = [Load(9, rate, 1.0, p99) for rate, p99 in ((1.0, 9.0), (2.0, 7.0), (3.0, 8.0))]
+    assert (middle(loads).per_second, middle(loads).p99_ms) == (2.0, 8.0)
+
+
+def test_percentiles_are_of_sorted_latencies() -> None:
+    """p50 and p99 in milliseconds, from microseconds."""
+    load = summary(10.0, list(range(1_000, 101_000, 1_000)))
+    assert (load.requests, load.p50_ms, load.p99_ms) == (100, 51.0, 100.0)
+
+
+def test_a_ghz_run_with_a_failed_call_is_refused() -> None:
+    """A call that was refused is faster than one that was answered."""
+    latencies = [{"percentage": 50, "latency": 2_000_000}, {"percentage": 99, "latency": 3_000_000}]
+    document = {"statusCodeDistribution": {"OK": 10}, "rps": 5.0, "latencyDistribution": latencies}
+    assert ghz_load(document, 10) == Load(10, 5.0, 2.0, 3.0, by="ghz")
+    with pytest.raises(RuntimeError):
+        ghz_load(document, 11)
+
+
+def test_rows_that_were_not_measured_stay(tmp_path: Path) -> None:
+    """A run of some rows replaces those, and no others."""
+    results.write("latest", [one("a", 0.1), one("b", 0.2)], tmp_path)
+    results.write("latest", [one("b", 0.3)], tmp_path)
+    found = results.read("latest", tmp_path)
+    assert found is not None
+    assert {figure.id: figure.ratio for figure in found.figures} == {"a": 0.1, "b": 0.3}
+
+
+def test_figures_of_another_machine_do_not_stay(tmp_path: Path) -> None:
+    """One file is of one machine."""
+    path = results.write("latest", [one("a")], tmp_path)
+    document = json.loads(path.read_text("utf-8"))
+    document["machine"]["cpus"] = -1
+    path.write_text(json.dumps(document), "utf-8")
+    results.write("latest", [one("b")], tmp_path)
+    found = results.read("latest", tmp_path)
+    assert found is not None
+    assert [figure.id for figure in found.figures] == ["b"]
+
+
+def test_the_kept_run_is_that_of_the_newest_release(tmp_path: Path) -> None:
+    """0.10 comes after 0.9, and the last run is none that was kept."""
+    for name in ("0.9.0", "0.10.0", "latest", "quick"):
+        results.write(name, [one(name)], tmp_path)
+    found = results.kept(tmp_path)
+    assert found is not None
+    assert [figure.id for figure in found.figures] == ["0.10.0"]
+
+
+def test_keeping_copies_the_last_run_under_the_version(tmp_path: Path) -> None:
+    """What was measured is kept as it is; without a run there is nothing to keep."""
+    with pytest.raises(SystemExit):
+        results.keep(tmp_path)
+    last = results.write("latest", [one()], tmp_path)
+    kept = results.keep(tmp_path)
+    assert kept.name == f"{vault.__version__}.json"
+    assert kept.read_bytes() == last.read_bytes()
+
+
+def test_unknown_rows_are_refused() -> None:
+    """A misspelt row is told, not left out."""
+    with pytest.raises(KeyError, match="reads"):
+        named(["reads"], quick=False)
+
+
+def test_a_quick_run_names_what_it_leaves_out() -> None:
+    """Every row is either measured or named."""
+    measured, left_out = named([row.name for row in ROWS], quick=True)
+    assert {*measured, *left_out} == {row.name for row in ROWS}
+    assert "sqlite" in measured
+    assert "growth" in left_out
