@@ -3,7 +3,7 @@
 {rows}
 
 Everything is a ratio of two things measured in turn on this machine. Results are printed as a table and kept
-as bench/results/latest.json (quick.json with --quick); rows that were not measured now keep what was there.
+as bench/results/latest.json (quick.json with --quick); where rows are named the others keep what was there.
 `growth --customers 1000000` is the figure of performance.md; it takes ten minutes and 8 GB of disk.
 PostgreSQL and OpenBao are those that the tests use, from wheels; they share the processors.
 """
@@ -62,7 +62,7 @@ def main() -> int:
             return guard(console, once, results.kept())
         found = [one for measure in once.values() for one in measure()]
     show(console, found, measures, left_out)
-    written = results.write(results.QUICK if given.quick else results.LATEST, found)
+    written = results.write(results.QUICK if given.quick else results.LATEST, found, some=bool(given.rows))
     console.print(f"written to {results.shown(written)}", highlight=False)
     return 0
 

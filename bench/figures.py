@@ -1,13 +1,16 @@
 """What is measured: one row each, and the table of them (performance.md gives the format)."""
 
+import os
+import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
+import grpc
 from rich.table import Table
 
-from bench.load import Load
+from bench.load import Load, generator
 
 _LOWER_IS_BETTER: Final = frozenset({"us", "ms", "s", "cores"})
 
@@ -16,8 +19,9 @@ _LOWER_IS_BETTER: Final = frozenset({"us", "ms", "s", "cores"})
 class Figure:
     """One row: `value` and `baseline` in `unit`; latencies in milliseconds, where single calls are timed.
 
-    `goal` is for `ratio`, which is value / baseline: to reach with rates, not to exceed with durations. None
-    where there is none. `load` is the load generator, where one was used: ratios under another one differ.
+    `ratio` is the median of the rounds' value / baseline: both drift with the machine from round to round.
+    `goal` is for it: to reach with rates, not to exceed with durations. None where there is none. `load` is
+    the load generator, where one was used: ratios under another one differ.
     """
 
     id: str
@@ -47,19 +51,22 @@ class Figure:
 def figure(
     name: str, unit: str, values: Sequence[float], baselines: Sequence[float], goal: float | None = None
 ) -> Figure:
-    """The row of values and baselines of some rounds: medians."""
+    """The row of the values of some rounds, and the baselines of the same rounds or one for all: medians."""
+    each = baselines if len(baselines) > 1 else [*baselines] * len(values)
     value, baseline = statistics.median(values), statistics.median(baselines)
-    made = Figure(name, unit, _rounded(value), _rounded(baseline), _rounded(value / baseline), goal, None)
+    made = Figure(name, unit, _rounded(value), _rounded(baseline), _ratio(values, each), goal, None)
     return _judged(made)
 
 
 def rates(name: str, pairs: Sequence[tuple[Load, Load]], goal: float | None, unit: str = "reads/s") -> Figure:
     """The row of rounds of (baseline, value) under load: medians."""
-    baseline, value = middle([pair[0] for pair in pairs]), middle([pair[1] for pair in pairs])
+    baselines, values = zip(*pairs, strict=True)
+    baseline, value = middle(baselines), middle(values)
+    ratio = _ratio([one.per_second for one in values], [one.per_second for one in baselines])
     made = Figure(
-        name, unit, round(value.per_second, 1), round(baseline.per_second, 1),
-        round(value.per_second / baseline.per_second, 3), goal, None, round(value.p50_ms, 2),
-        round(value.p99_ms, 2), round(baseline.p50_ms, 2), round(baseline.p99_ms, 2), value.by,
+        name, unit, round(value.per_second, 1), round(baseline.per_second, 1), ratio, goal, None,
+        round(value.p50_ms, 2), round(value.p99_ms, 2), round(baseline.p50_ms, 2), round(baseline.p99_ms, 2),
+        value.by,
     )  # fmt: skip
     return _judged(made)
 
@@ -81,6 +88,17 @@ def _judged(one: Figure) -> Figure:
         return one
     met = one.ratio <= one.goal if one.lower_is_better else one.ratio >= one.goal
     return replace(one, met=met)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures are measured on."""
+    return {
+        "cpus": os.cpu_count(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "grpcio": grpc.__version__,
+        "load": generator(),
+    }
 
 
 def table(figures: Sequence[Figure]) -> Table:
@@ -112,6 +130,10 @@ def _goal(row: Figure) -> str:
 
 def _ms(milliseconds: float | None) -> str:
     return "" if milliseconds is None else f"{milliseconds:.2f}"
+
+
+def _ratio(values: Sequence[float], baselines: Sequence[float]) -> float:
+    return _rounded(statistics.median(one / other for one, other in zip(values, baselines, strict=True)))
 
 
 def _rounded(value: float) -> float:

@@ -4,19 +4,14 @@
 """
 
 import json
-import os
-import platform
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-import grpc
-
 import vault
-from bench.figures import Figure
-from bench.load import generator
+from bench.figures import Figure, machine
 
 FOLDER: Final = Path(__file__).parent / "results"
 LATEST: Final = "latest"
@@ -33,22 +28,11 @@ class Results:
     figures: tuple[Figure, ...]
 
 
-def machine() -> dict[str, Any]:
-    """What the figures are measured on."""
-    return {
-        "cpus": os.cpu_count(),
-        "architecture": platform.machine(),
-        "python": platform.python_version(),
-        "grpcio": grpc.__version__,
-        "load": generator(),
-    }
-
-
-def write(name: str, figures: Sequence[Figure], folder: Path = FOLDER) -> Path:
-    """Write them to the file; rows that were not measured now keep what stands there of them, where it is of
-    the same machine."""
+def write(name: str, figures: Sequence[Figure], folder: Path = FOLDER, *, some: bool = False) -> Path:
+    """Write them to the file. With `some`, which were measured alone, the others keep what stands there of
+    them, where it is of the same machine."""
     kept = {one.key: one for one in figures}
-    before = read(name, folder)
+    before = read(name, folder) if some else None
     if before is not None and before.machine == machine():
         kept = {one.key: one for one in before.figures} | kept
     folder.mkdir(exist_ok=True)

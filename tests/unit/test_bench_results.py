@@ -18,10 +18,21 @@ def one(name: str = "read", ratio: float = 0.5, unit: str = "reads/s", load: str
     return Figure(name, unit, ratio, 1.0, ratio, None, None, load=load)
 
 
-def test_a_figure_is_the_medians_and_their_ratio() -> None:
-    """One slow round on either side changes nothing."""
-    made = figure("name", "records/s", [10.0, 30.0, 31.0], [1.0, 9.0, 10.0], 3.0)
-    assert (made.value, made.baseline, made.ratio) == (30.0, 9.0, 3.3333)
+def test_a_figure_is_of_medians() -> None:
+    """One round that was slow for one side changes nothing."""
+    made = figure("name", "records/s", [10.0, 30.0, 30.0], [10.0, 10.0, 10.0])
+    assert (made.value, made.baseline, made.ratio) == (30.0, 10.0, 3.0)
+
+
+def test_a_ratio_is_taken_round_by_round() -> None:
+    """A machine that gets slower for both sides changes no ratio."""
+    made = figure("name", "records/s", [40.0, 20.0, 3.0], [20.0, 10.0, 1.0])
+    assert (made.value, made.baseline, made.ratio) == (20.0, 10.0, 2.0)
+
+
+def test_a_limit_is_the_baseline_of_every_round() -> None:
+    """One baseline for all rounds needs no repetition."""
+    assert figure("name", "us, at most 1", [0.2, 0.4, 0.3], [1.0]).ratio == 0.3
 
 
 @pytest.mark.parametrize(
@@ -79,7 +90,7 @@ def test_a_ghz_run_with_a_failed_call_is_refused() -> None:
 def test_rows_that_were_not_measured_stay(tmp_path: Path) -> None:
     """A run of some rows replaces those, and no others."""
     results.write("latest", [one("a", 0.1), one("b", 0.2)], tmp_path)
-    results.write("latest", [one("b", 0.3)], tmp_path)
+    results.write("latest", [one("b", 0.3)], tmp_path, some=True)
     found = results.read("latest", tmp_path)
     assert found is not None
     assert {figure.id: figure.ratio for figure in found.figures} == {"a": 0.1, "b": 0.3}
@@ -91,6 +102,15 @@ def test_figures_of_another_machine_do_not_stay(tmp_path: Path) -> None:
     document = json.loads(path.read_text("utf-8"))
     document["machine"]["cpus"] = -1
     path.write_text(json.dumps(document), "utf-8")
+    results.write("latest", [one("b")], tmp_path, some=True)
+    found = results.read("latest", tmp_path)
+    assert found is not None
+    assert [figure.id for figure in found.figures] == ["b"]
+
+
+def test_a_whole_run_replaces_the_file(tmp_path: Path) -> None:
+    """Figures that have another name now do not stay for ever."""
+    results.write("latest", [one("a")], tmp_path)
     results.write("latest", [one("b")], tmp_path)
     found = results.read("latest", tmp_path)
     assert found is not None
