@@ -12,7 +12,7 @@ import argparse
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from bench import compare, figures, results
 from bench.guard import GUARDED, guard
 from bench.load import generator
 from bench.progress import Steps
-from bench.rows import CUSTOMERS, ROWS, Measure, Run, named
+from bench.rows import CUSTOMERS, NOT_MEASURED, ROWS, Measure, Run, named
 from vault import logs
 
 _WIDTH = 150
@@ -60,11 +60,13 @@ def main() -> int:
         once = {name: partial(measured, name, measure, run, steps) for name, measure in measures.items()}
         if given.guard:
             return guard(console, once, results.kept())
-        found = [one for measure in once.values() for one in measure()]
+        found, failed = all_of(once)
     show(console, found, measures, left_out)
     written = results.write(results.QUICK if given.quick else results.LATEST, found, some=bool(given.rows))
     console.print(f"written to {results.shown(written)}", highlight=False)
-    return 0
+    for name, why in failed.items():
+        console.print(f"{name} was not measured: {why}", highlight=False)
+    return int(bool(failed))
 
 
 @contextlib.contextmanager
@@ -84,6 +86,20 @@ def measured(name: str, measure: Measure, run: Run, steps: Steps) -> list[figure
     found = measure(run)
     steps.end()
     return found
+
+
+def all_of(
+    rows: Mapping[str, Callable[[], list[figures.Figure]]],
+) -> tuple[list[figures.Figure], dict[str, str]]:
+    """The figures of all rows, and why there are none of some: the others are measured all the same."""
+    found: list[figures.Figure] = []
+    failed: dict[str, str] = {}
+    for name, measure in rows.items():
+        try:
+            found += measure()
+        except NOT_MEASURED as error:
+            failed[name] = f"{type(error).__name__}: {error}"
+    return found, failed
 
 
 def show(

@@ -170,16 +170,22 @@ def disclose(pipelines: Pipelines, part: Sequence[str]) -> int:
     Raises:
         SystemExit: a read was not answered in full.
     """
-    caller = Caller(CALLER, TENANT, "bench")
-    reads = [Read(caller, number, PURPOSE, ATTRIBUTES) for number in part]
-    results = pipelines.disclosure.disclose([Attempt(read) for read in reads])
-    lacking = [(read, one) for read, one in zip(reads, results, strict=True) if isinstance(one, MissingKeys)]
-    if lacking:
+    caller, fetched = Caller(CALLER, TENANT, "bench"), 0
+    attempts: list[Attempt] = [Attempt(Read(caller, number, PURPOSE, ATTRIBUTES)) for number in part]
+    while attempts:
+        results = list(zip(attempts, pipelines.disclosure.disclose(attempts), strict=True))
+        lacking = [(attempt.read, one) for attempt, one in results if isinstance(one, MissingKeys)]
+        _require_answers([one for _, one in results if not isinstance(one, MissingKeys)])
         requests = [request for _, one in lacking for request in one.requests]
         keys = dict(zip((row for _, row in requests), pipelines.keyring.unwrap(requests), strict=True))
-        again = [Attempt(read, {row: keys[row] for _, row in one.requests}) for read, one in lacking]
-        results = [one for one in results if not isinstance(one, MissingKeys)]
-        results += pipelines.disclosure.disclose(again)
-    if not all(isinstance(one, Released) and one.outcome == "authorised" for one in results):
-        raise SystemExit("the benchmark's own reads were not answered in full")
-    return sum(len(one.requests) for _, one in lacking)
+        # another key of a read may have left the cache meanwhile: then it comes here again
+        attempts = [Attempt(read, {row: keys[row] for _, row in one.requests}) for read, one in lacking]
+        fetched += len(requests)
+    return fetched
+
+
+def _require_answers(results: Sequence[Any]) -> None:
+    for one in results:
+        if not isinstance(one, Released) or one.outcome != "authorised":
+            told = f"{type(one).__name__} {getattr(one, 'outcome', one)}"
+            raise SystemExit(f"one of the benchmark's own reads was not answered in full: {told}")

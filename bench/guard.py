@@ -12,6 +12,7 @@ from rich.console import Console
 from bench.compare import Change, State, compare, table
 from bench.figures import Figure
 from bench.results import Results, shown
+from bench.rows import NOT_MEASURED
 
 GUARDED: Final = ("decide", "batch-loop", "sqlite")
 
@@ -40,8 +41,14 @@ def guard(console: Console, rows: Mapping[str, Measure], kept: Results | None) -
 
 
 def guarded(measure: Measure, kept: Sequence[Figure]) -> list[Change]:
-    """One row's changes, of the better of two runs where the first one is far off."""
-    first = compare(measure(), kept)
+    """One row's changes, of the better of two runs where the first one is far off, or came to no end.
+
+    Raises: what the second run raises.
+    """
+    try:
+        first = compare(measure(), kept)
+    except NOT_MEASURED:
+        return compare(measure(), kept)
     if all(one.state is not State.FAR_OFF for one in first):
         return first
     again = {one.now.key: one for one in compare(measure(), kept)}

@@ -1,6 +1,7 @@
 """The rows of performance.md that run here, in the order in which they run."""
 
 import contextlib
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,8 +20,11 @@ from bench.reads import Volume, postgres_reads, sqlite_reads
 from bench.transit_batch import batch_transit
 from bench.transit_keys import transit_keys
 from tests.support.postgres import PostgresServer, postgres_at
+from vault.domain.errors import DatavaultError
 
 CUSTOMERS: Final = 100_000
+NOT_MEASURED: Final = (SystemExit, RuntimeError, OSError, subprocess.SubprocessError, DatavaultError)
+"""What a row ends with that could not be measured."""
 _QUICK: Final = Volume(rounds=3, requests={32: 2_000})
 
 

@@ -79,6 +79,24 @@ def test_the_second_run_cannot_make_a_figure_worse() -> None:
     assert [change.now.ratio for change in changes] == [0.3, 0.4]
 
 
+def test_a_row_that_came_to_no_end_is_measured_again() -> None:
+    """A server that was too slow to start once is no regression; twice it is told."""
+    runs = iter(
+        [RuntimeError("a call failed"), [one(0.4)], RuntimeError("a call failed"), OSError("no port")]
+    )
+
+    def measure() -> list[Figure]:
+        found = next(runs)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    (change,) = guarded(measure, [one(0.4)])
+    assert change.state is State.AS_BEFORE
+    with pytest.raises(OSError, match="no port"):
+        guarded(measure, [one(0.4)])
+
+
 @pytest.mark.parametrize(("second", "code"), [(0.15, 1), (0.3, 0)])
 def test_the_guard_fails_for_what_is_far_off_twice(second: float, code: int) -> None:
     """And only for that."""
