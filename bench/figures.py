@@ -5,6 +5,7 @@ import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -12,6 +13,8 @@ from rich.table import Table
 
 from bench.load import Load, generator
 
+RESULTS: Final = Path(__file__).parent / "results" / "latest.json"
+"""Where the last whole run stands (bench/results.py)."""
 _LOWER_IS_BETTER: Final = frozenset({"us", "ms", "s", "cores"})
 
 

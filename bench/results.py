@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import vault
-from bench.figures import Figure, machine
+from bench.figures import RESULTS, Figure, machine
 
-FOLDER: Final = Path(__file__).parent / "results"
-LATEST: Final = "latest"
+FOLDER: Final = RESULTS.parent
+LATEST: Final = RESULTS.stem
 QUICK: Final = "quick"
 _VERSION: Final = re.compile(r"\d+(\.\d+)*")
 
