@@ -23,8 +23,9 @@ class Figure:
     """One row: `value` and `baseline` in `unit`; latencies in milliseconds, where single calls are timed.
 
     `ratio` is the median of the rounds' value / baseline: both drift with the machine from round to round.
-    `goal` is for it: to reach with rates, not to exceed with durations. None where there is none. `load` is
-    the load generator, where one was used: ratios under another one differ.
+    `best` is that of the best round, which the machine disturbed least. `goal` is for `ratio`: to reach with
+    rates, not to exceed with durations. None where there is none. `load` is the load generator, where one was
+    used: ratios under another one differ.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Figure:
     baseline_p50_ms: float | None = None
     baseline_p99_ms: float | None = None
     load: str = ""
+    best: float | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -57,21 +59,25 @@ def figure(
     """The row of the values of some rounds, and the baselines of the same rounds or one for all: medians."""
     each = baselines if len(baselines) > 1 else [*baselines] * len(values)
     value, baseline = statistics.median(values), statistics.median(baselines)
-    made = Figure(name, unit, _rounded(value), _rounded(baseline), _ratio(values, each), goal, None)
-    return _judged(made)
+    ratios = [one / other for one, other in zip(values, each, strict=True)]
+    made = Figure(
+        name, unit, _rounded(value), _rounded(baseline), _rounded(statistics.median(ratios)), goal, None
+    )
+    return _judged(made, ratios)
 
 
 def rates(name: str, pairs: Sequence[tuple[Load, Load]], goal: float | None, unit: str = "reads/s") -> Figure:
     """The row of rounds of (baseline, value) under load: medians."""
     baselines, values = zip(*pairs, strict=True)
     baseline, value = middle(baselines), middle(values)
-    ratio = _ratio([one.per_second for one in values], [one.per_second for one in baselines])
+    ratios = [one.per_second / other.per_second for other, one in pairs]
+    ratio = _rounded(statistics.median(ratios))
     made = Figure(
         name, unit, round(value.per_second, 1), round(baseline.per_second, 1), ratio, goal, None,
         round(value.p50_ms, 2), round(value.p99_ms, 2), round(baseline.p50_ms, 2), round(baseline.p99_ms, 2),
         value.by,
     )  # fmt: skip
-    return _judged(made)
+    return _judged(made, ratios)
 
 
 def middle(loads: Sequence[Load]) -> Load:
@@ -86,7 +92,9 @@ def middle(loads: Sequence[Load]) -> Load:
     )
 
 
-def _judged(one: Figure) -> Figure:
+def _judged(made: Figure, ratios: Sequence[float]) -> Figure:
+    """With its best round, and whether it reaches its goal."""
+    one = replace(made, best=_rounded(min(ratios) if made.lower_is_better else max(ratios)))
     if one.goal is None:
         return one
     met = one.ratio <= one.goal if one.lower_is_better else one.ratio >= one.goal
@@ -133,10 +141,6 @@ def _goal(row: Figure) -> str:
 
 def _ms(milliseconds: float | None) -> str:
     return "" if milliseconds is None else f"{milliseconds:.2f}"
-
-
-def _ratio(values: Sequence[float], baselines: Sequence[float]) -> float:
-    return _rounded(statistics.median(one / other for one, other in zip(values, baselines, strict=True)))
 
 
 def _rounded(value: float) -> float:

@@ -3,10 +3,12 @@
 Guarded is what holds on any machine, however busy: figures whose baseline is measured too, and is as much at
 the mercy of disk and scheduler. Appends in groups are not: their ratio is mostly that of the disk. Nor is a
 batch by the clock, which commits more often than the bare loop; its CPU time is.
-A row with a figure that is far off (compare.py) is measured again, and the better of the two counts.
+The best round counts, which other work on the machine disturbed least. A row with a figure that is far off
+(compare.py) all the same is measured again, and the better of the two counts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -68,7 +70,7 @@ def guarded(measure: Measure, kept: Sequence[Figure]) -> list[Change]:
 
 
 def _counting(name: str, measure: Measure) -> list[Figure]:
-    return [one for one in measure() if one.id in GUARDED[name]]
+    return [replace(one, ratio=one.best or one.ratio) for one in measure() if one.id in GUARDED[name]]
 
 
 def _under(one: Figure) -> str:

@@ -31,6 +31,12 @@ def test_a_ratio_is_taken_round_by_round() -> None:
     assert (made.value, made.baseline, made.ratio) == (20.0, 10.0, 2.0)
 
 
+@pytest.mark.parametrize(("unit", "best"), [("reads/s", 3.0), ("ms", 1.0)])
+def test_the_best_round_is_told(unit: str, best: float) -> None:
+    """The highest ratio of rates, the lowest of durations."""
+    assert figure("name", unit, [2.0, 1.0, 3.0], [1.0, 1.0, 1.0]).best == best
+
+
 def test_a_limit_is_the_baseline_of_every_round() -> None:
     """One baseline for all rounds needs no repetition."""
     assert figure("name", "us, at most 1", [0.2, 0.4, 0.3], [1.0]).ratio == 0.3
