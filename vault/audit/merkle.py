@@ -4,7 +4,8 @@ A tile at level L holds the roots of complete subtrees of 256^L leaves each. `Ti
 one; all proofs are computed from tiles, all checks from what a stranger would hold.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -24,6 +25,11 @@ def leaf_hash(entry: bytes) -> bytes:
     return sha256(b"\x00" + entry).digest()
 
 
+def leaf_hashes(entries: Iterable[bytes]) -> list[bytes]:
+    """Those of many entries."""
+    return [sha256(b"\x00" + entry).digest() for entry in entries]
+
+
 def node_hash(left: bytes, right: bytes) -> bytes:
     """RFC 6962, section 2.1."""
     return sha256(b"\x01" + left + right).digest()
@@ -36,6 +42,10 @@ def perfect_root(hashes: bytes) -> bytes:
             [sha256(b"\x01" + hashes[i : i + 64]).digest() for i in range(0, len(hashes), 2 * HASH_BYTES)]
         )
     return hashes
+
+
+_remembered_root: Final = lru_cache(maxsize=64)(perfect_root)
+"""For the parts of rightmost tiles: from one size of a growing tree to the next most stay what they are."""
 
 
 def tile_widths(size: int) -> Iterator[tuple[int, int, int]]:
@@ -125,7 +135,7 @@ def _perfect_range_root(start: int, count: int, tiles: Tiles) -> bytes:
     hashes = tiles(level, index)[offset * HASH_BYTES : (offset + (1 << height)) * HASH_BYTES]
     if len(hashes) != HASH_BYTES << height:
         raise IntegrityError(f"hash tile {level}/{index} is shorter than the log's size demands")
-    return perfect_root(hashes)
+    return _remembered_root(hashes)
 
 
 # --- by strangers -----------------------------------------------------------------------------------------

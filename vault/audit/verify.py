@@ -1,24 +1,22 @@
 """Verification of a whole log: everything stored is recomputed from the entries (audit.md).
 
-Hashes first: entry, leaf hash, tiles, roots, signatures. Then, unless it is turned off, the contents: every
-record canonical, under its own id, and the query index equal to it (contents.py).
+Records are read a stretch at a time (stretch.py): entry against leaf hash, and, unless it is turned off, the
+contents: every record canonical, under its own id, and the query index equal to it (contents.py). Their leaf
+hashes go, in order, into a tree that is held against tiles, roots and signatures here.
 """
 
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from vault.audit.announcement import ACTION as ANNOUNCES_KEY
 from vault.audit.checkpoint import Checkpoint, signed_by
-from vault.audit.contents import Contents
-from vault.audit.indexing import INDEX_COLUMNS, IndexRow
 from vault.audit.key_chain import KeyChain, follow
-from vault.audit.merkle import HASH_BYTES, TILE_WIDTH, Tiles, root
+from vault.audit.merkle import HASH_BYTES, TILE_WIDTH
 from vault.audit.report import Problem, VerifyReport
 from vault.audit.sql import driver_errors
 from vault.audit.sql import fetch_tolerantly as fetch
+from vault.audit.stretch import Plan, Readers, Stretch, reading, spans
 from vault.audit.tree import TILE_BYTES, TreeBuilder, stored_tile, stored_tiles
 from vault.domain.errors import IntegrityError, NotFoundError
 
@@ -26,17 +24,8 @@ __all__ = ["Problem", "VerifyReport", "verify"]
 
 Progress = Callable[[int, int], None]
 
-_CHUNK_RECORDS: Final = 16 * TILE_WIDTH
 _PROBLEMS: Final = 20
 _HEAD: Final = "SELECT origin, size, integrated FROM log WHERE log = ?"
-_ENTRIES: Final = (
-    'SELECT "index", record_id, entry, leaf_hash FROM log_entry '
-    'WHERE log = ? AND "index" >= ? AND "index" < ? ORDER BY "index"'
-)
-_INDEX: Final = (
-    f'SELECT "index", {INDEX_COLUMNS} FROM audit_index '  # noqa: S608 -- a constant
-    'WHERE log = ? AND "index" >= ? AND "index" < ? ORDER BY "index"'
-)
 _CHECKPOINTS: Final = (
     "SELECT size, root, note FROM log_checkpoint WHERE log = ? AND size > ? AND size <= ? ORDER BY size"
 )
@@ -55,6 +44,7 @@ def verify(
     from_checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
     contents: bool = True,
+    readers: Readers | None = None,
 ) -> VerifyReport:
     """Verify a log, in one snapshot.
 
@@ -64,7 +54,8 @@ def verify(
         from_checkpoint: verified and kept earlier: what it covers is not read again, and the log must
             extend it.
         progress: called with (records verified, records in all).
-        contents: False checks hashes, tree and signatures alone, in less than half the time.
+        contents: False checks hashes, tree and signatures alone, in half the time.
+        readers: read and hash the records for it, from snapshots that are not older; None: this connection.
 
     Raises:
         NotFoundError: there is no such log.
@@ -78,40 +69,35 @@ def verify(
         origin, size, integrated = heads[0]
         recomputed_from = from_checkpoint.size if from_checkpoint else 0
         chain = follow(connection, log, origin, vkeys, recomputed_from=recomputed_from)
-        verification = _Verification(connection, log, chain, contents, origin, size, integrated)
-        return verification.run(from_checkpoint, progress)
+        plan = Plan(log, integrated, chain.announced, contents)
+        verification = _Verification(connection, plan, chain, VerifyReport(origin, size))
+        return verification.run(from_checkpoint, readers or reading(connection), progress)
 
 
 class _Verification:
     """One run over one log; `report` gathers what it meets."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        log: int,
-        chain: KeyChain,
-        with_contents: bool,
-        origin: str,
-        size: int,
-        integrated: int,
-    ) -> None:
+    def __init__(self, connection: Connection, plan: Plan, chain: KeyChain, report: VerifyReport) -> None:
         self.connection = connection
-        self.log = log
+        self.plan = plan
+        self.log, self.integrated = plan.log, plan.integrated
         self.chain = chain
-        self.with_contents = with_contents
-        self.integrated = integrated
-        self.report = VerifyReport(origin, size)
+        self.report = report
         self.tree = TreeBuilder()
-        self.contents = Contents()
         self.previous = 0
         """Size of the checkpoint before."""
 
-    def run(self, start: Checkpoint | None, progress: Progress | None) -> VerifyReport:
+    def run(self, start: Checkpoint | None, readers: Readers, progress: Progress | None) -> VerifyReport:
         report = self.report
         for fault in self.chain.faults:
             self._bad(fault.what, fault.index)
         if start is None or self._start_from(start):
-            while self.tree.size < report.size and self._chunk() and len(report.problems) < _PROBLEMS:
+            for stretch in readers(self.plan, spans(self.tree.size, report.size)):
+                report.problems += stretch.problems
+                self._grow(stretch)
+                if not stretch.whole or len(report.problems) >= _PROBLEMS:
+                    # the tree cannot be followed further, or enough was said
+                    break
                 if progress is not None:
                     progress(self.tree.size, report.size)
             report.root = self.tree.root()
@@ -120,8 +106,8 @@ class _Verification:
         del report.problems[_PROBLEMS:]
         return report
 
-    def _bad(self, what: str, index: int | None = None, record_id: object = "") -> None:
-        self.report.problems.append(Problem(what, index, record_id if isinstance(record_id, str) else ""))
+    def _bad(self, what: str, index: int | None = None) -> None:
+        self.report.problems.append(Problem(what, index))
 
     def _start_from(self, start: Checkpoint) -> bool:
         report = self.report
@@ -142,82 +128,32 @@ class _Verification:
         report.first = report.signed_size = self.previous = start.size
         return True
 
-    def _chunk(self) -> bool:
-        """Verify the next records; False where the tree cannot be followed further."""
-        base = self.tree.size
-        end = min(self.report.size, base - base % TILE_WIDTH + _CHUNK_RECORDS)
-        rows = fetch(self.connection, _ENTRIES, (self.log, base, end))
-        whole = [row[0] for row in rows] == list(range(base, end))
-        if not whole:
-            missing = next(
-                (place for place, row in enumerate(rows, base) if row[0] != place), base + len(rows)
-            )
-            self._bad("the record is missing", missing)
-            rows = rows[: missing - base]
-        leaves = self._leaves(rows)
-        if self.with_contents:
-            self._records(rows, base)
-        checkpoints = fetch(self.connection, _CHECKPOINTS, (self.log, base, base + len(rows)))
-        self._grow(leaves, checkpoints)
-        return whole
-
-    def _leaves(self, rows: list[Any]) -> list[bytes]:
-        """The leaf hashes to go on with: where one is not that of its record, that is said here, and the
-        stored one goes into the tree, so that the tree's own checks name nothing that follows from it."""
-        try:
-            leaves = [sha256(b"\x00" + row[2]).digest() for row in rows]
-        except TypeError:
-            leaves = [sha256(b"\x00" + _as_bytes(row[2])).digest() for row in rows]
-        if leaves == [row[3] for row in rows]:
-            return leaves
-        for row, leaf in zip(rows, leaves, strict=True):
-            if row[3] != leaf:
-                self._bad("the record is not the one whose hash was stored", row[0], row[1])
-        return [
-            row[3] if len(_as_bytes(row[3])) == HASH_BYTES else leaf
-            for row, leaf in zip(rows, leaves, strict=True)
-        ]
-
-    def _records(self, rows: list[Any], base: int) -> None:
-        edge = min(base + len(rows), max(base, self.integrated))
-        indexed = {row[0]: row[1:] for row in fetch(self.connection, _INDEX, (self.log, base, edge))}
-        check, integrated = self.contents.problem, self.integrated
-        for index, record_id, entry, _ in rows:
-            row = indexed.get(index)
-            what = check(record_id, entry, row, index < integrated) or self._unheard_of(index, row)
-            if what:
-                self._bad(what, index, record_id)
-
-    def _unheard_of(self, index: int, row: IndexRow | None) -> str | None:
-        if row is None or row[-2] != ANNOUNCES_KEY or index in self.chain.announced:
-            return None
-        return "the record announces a log key that is not the log's"
-
     # --- tree -------------------------------------------------------------------------------------------
 
-    def _grow(self, leaves: list[bytes], checkpoints: list[Any]) -> None:
-        """Add the leaves tile by tile; compare tiles as they fill up, roots where one was signed."""
+    def _grow(self, stretch: Stretch) -> None:
+        """Add the leaves tile by tile; compare roots where one was signed, tiles as they fill up."""
+        signed = fetch(self.connection, _CHECKPOINTS, (self.log, stretch.first, stretch.end))
         done = 0
-        waiting = iter(checkpoints)
-        checkpoint = next(waiting, None)
-        while done < len(leaves):
-            take = self._until_edge(len(leaves) - done)
-            block = b"".join(leaves[done : done + take])
-            while checkpoint is not None and checkpoint[0] <= self.tree.size + take:
-                self._checkpoint(checkpoint, block)
-                checkpoint = next(waiting, None)
-            changed = self.tree.add([block])
+        while done < len(stretch.leaves):
+            take = self._until_edge(len(stretch.leaves) - done, signed)
+            changed = self.tree.add([stretch.leaves[done : done + take]])
             done += take
+            while signed and signed[0][0] <= self.tree.size:
+                self._checkpoint(signed.pop(0))
             if self.tree.size <= self.integrated:
                 edge = self.tree.size == self.integrated
                 self._tiles(changed if not edge else changed | self.tree.rightmost(), edge)
 
-    def _until_edge(self, left: int) -> int:
+    def _until_edge(self, left: int, signed: list[Any]) -> int:
+        """Bytes of leaves up to the next place where something is compared."""
         size = self.tree.size
-        edges = [TILE_WIDTH - size % TILE_WIDTH, left]
+        edges = [TILE_WIDTH - size % TILE_WIDTH, left // HASH_BYTES]
         if size < self.integrated:
             edges.append(self.integrated - size)
-        return min(edges)
+        if signed:
+            # a size that was changed by hand may be no integer
+            edges.append(max(1, int(signed[0][0]) - size))
+        return min(edges) * HASH_BYTES
 
     def _tiles(self, tiles: dict[tuple[int, int], bytes], edge: bool) -> None:
         for (level, index), hashes in tiles.items():
@@ -229,10 +165,10 @@ class _Verification:
                 what = f"the stored hash tile {level}/{index} is not that of the records"
                 self._bad(what, place if level == 0 else None)
 
-    def _checkpoint(self, row: Any, block: bytes) -> None:
+    def _checkpoint(self, row: Any) -> None:
         size, stored_root, note = row
         previous, self.previous = self.previous, size
-        expected = root(size, self._tiles_with(block))
+        expected = self.tree.root()
         self.report.checkpoints += 1
         try:
             checkpoint, signed = signed_by(note if isinstance(note, str) else "", *self.chain.known)
@@ -249,11 +185,6 @@ class _Verification:
             self._bad(f"checkpoint {size}: it is not signed by the log key whose turn it was", size - 1)
         else:
             self.report.signed_size = size
-
-    def _tiles_with(self, block: bytes) -> Tiles:
-        """The rightmost tiles, as if `block`, which does not pass the end of its tile, were added."""
-        changed = {level: hashes for (level, _), hashes in self.tree.copy().add([block]).items()}
-        return lambda level, _: changed.get(level) or self.tree.partial(level)
 
     def _keys(self) -> None:
         chain = self.chain
@@ -282,10 +213,6 @@ def _first_difference(stored: bytes, hashes: bytes) -> int:
     width = len(hashes) // HASH_BYTES
     parts = (slice(place * HASH_BYTES, (place + 1) * HASH_BYTES) for place in range(width))
     return next((place for place, part in enumerate(parts) if stored[part] != hashes[part]), width - 1)
-
-
-def _as_bytes(data: object) -> bytes:
-    return data if isinstance(data, bytes) else b""
 
 
 def _tiles_per_level(size: int) -> Iterator[int]:
