@@ -27,11 +27,11 @@ from vault.crypto.signer import ProviderLogSigners
 from vault.crypto.tenant_keys import TenantKeys
 from vault.crypto.transit_settings import TransitSettings
 from vault.crypto.wrapped import wrapping_provider
+from vault.database_settings import database_of
 from vault.disclosure import DisclosurePipeline
 from vault.domain.errors import ConfigurationError, StartRefusedError, StoreUnavailableError
 from vault.domain.limits import LIMITS
 from vault.domain.protocols import Clock, Randomness
-from vault.domain.secret_files import read_secret
 from vault.domain.system import SystemClock, SystemRandomness
 from vault.enrolment import Enrolment
 from vault.erasing.erasure import ErasurePipeline
@@ -62,7 +62,6 @@ from vault.store.database import Database
 from vault.store.erasure import ErasureRepository
 from vault.store.key_rows import KeyRowRepository, KeyTable
 from vault.store.lookups import LookupIndex
-from vault.store.opening import Objection, open_database
 from vault.store.quotas import QuotaRepository
 from vault.store.reader import SubjectReader
 from vault.store.requests import RequestRepository
@@ -119,27 +118,6 @@ class Pipelines:
     integrator: Integration
     log_rotation: LogKeyRotation
     keys: KeyPipelines
-
-
-def database_of(settings: Settings, objection: Objection | None = None) -> Database:
-    """The database that the settings name; nothing is connected yet. `objection` as PostgresDatabase has it.
-
-    Raises:
-        ConfigurationError: a setting is wrong, or others may read the password's file.
-    """
-    path = settings.database_password_file
-
-    def password() -> str | None:
-        return read_secret(path, "DATAVAULT_DATABASE_PASSWORD_FILE") if path else None
-
-    password()
-    return open_database(
-        settings.database,
-        password=password,
-        production=settings.environment == "production",
-        connections=settings.database_connections,
-        objection=objection,
-    )
 
 
 def key_provider(

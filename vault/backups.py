@@ -11,8 +11,8 @@ from typing import Final
 
 from sqlalchemy import text
 
-from vault.assembly import database_of
 from vault.config import Settings, make_home
+from vault.database_settings import database_of
 from vault.domain.errors import ConfigurationError, StoreUnavailableError
 from vault.store import schema
 from vault.store.sqlite_backup import copy_of, replaced, replacement

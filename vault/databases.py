@@ -10,10 +10,11 @@ from typing import Final
 
 from sqlalchemy import text
 
-from vault.assembly import METADATAS, database_of
+from vault.assembly import METADATAS
 from vault.audit.origins import OpenLog, heads, read_logs
 from vault.audit.sql import driver_errors
 from vault.config import Settings
+from vault.database_settings import database_of
 from vault.domain.errors import ConfigurationError, StartRefusedError, StoreUnavailableError
 from vault.store import grantees, grants, schema, vacuum
 from vault.store.database import Database

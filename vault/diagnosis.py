@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from vault.assembly import KEY_FILE, database_of, key_provider, transit_settings
+from vault.assembly import KEY_FILE, key_provider, transit_settings
 from vault.audit.logbook import ALL_TENANTS
 from vault.audit.opening import NO_WAY_BACK
 from vault.audit.origins import OpenLog, heads_of, tenant_of
@@ -24,6 +24,7 @@ from vault.crypto.signer import ProviderLogSigners
 from vault.crypto.transit import TransitKeyProvider
 from vault.crypto.transit_settings import AGENT, TOKEN
 from vault.crypto.transit_setup import TransitSetup
+from vault.database_settings import database_of
 from vault.diagnosis_database import of_database
 from vault.diagnosis_edge import certificates, tokens
 from vault.diagnosis_keys import key_settings, lifetime, not_compared, rights, unseen, version, wanted_paths

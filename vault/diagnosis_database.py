@@ -5,9 +5,9 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from vault.assembly import database_of
 from vault.audit.startup import check_durability
 from vault.config import Settings
+from vault.database_settings import database_of
 from vault.diagnosis_rights import rights_findings
 from vault.domain.errors import DatavaultError, StartRefusedError
 from vault.findings import Finding, Health

@@ -9,7 +9,6 @@ from sqlalchemy import Connection
 from vault.assembly import (
     Use,
     build_pipelines,
-    database_of,
     key_provider,
     known_tenants,
     log_opener,
@@ -23,9 +22,11 @@ from vault.audit.opening import stored_book
 from vault.audit.origins import OpenLog, base_origin, heads_of, tenant_of
 from vault.audit.restore import Adoption, Operator, adopt_restores
 from vault.audit.startup import provider_vkeys
+from vault.audit.stretch import reading
 from vault.audit.verify import VerifyReport, verify
 from vault.config import Settings
 from vault.crypto.signer import ProviderLogSigners
+from vault.database_settings import database_of
 from vault.domain.errors import ConfigurationError, IntegrityError
 from vault.domain.system import SystemClock, SystemRandomness
 from vault.domain.types import Caller
@@ -33,6 +34,7 @@ from vault.restoring import Reapplied, finish_restore
 from vault.store import schema
 from vault.store.consents import SqlConsentRepository
 from vault.store.subjects import SubjectRepository
+from vault.verifying import reading_processes
 
 
 def verifier_keys(settings: Settings, tenant: str = "") -> tuple[str, ...]:
@@ -63,12 +65,13 @@ def verify_logs(
     kept: str,
     progress: Callable[[int, int], None],
     tenant: str = "",
+    processes: int | None = None,
 ) -> list[VerifyReport]:
     """Verify the newest log of each family of a home, or of the database that the settings name: of the
     families that `tenant`, the vkeys and the kept checkpoint leave.
 
     `kept` is a checkpoint's note from earlier, '' for none. Without `vkeys` the home's own log key counts.
-    What these announced in the log counts too.
+    What these announced in the log counts too. Long logs are read by `processes`, one per processor if None.
 
     Raises: as `open_rooms`; ConfigurationError: the tenant has no log. IntegrityError: the kept checkpoint is
         not signed by a known key, or it or every vkey is of another log.
@@ -79,15 +82,22 @@ def verify_logs(
             logs = _of_these_keys(logs, vkeys)
         if kept:
             logs = _of_this_checkpoint(logs, kept)
+        readers = reading_processes(settings, reading(connection), processes)
         reports = []
         for found in logs:
             known, checkpoint = _of_origin(vkeys, found.origin) or provided(found), None
             if kept:
                 chain = follow(connection, found.log, found.origin, known)
                 checkpoint = _kept_checkpoint(kept, found, chain.vkeys)
-            reports.append(
-                verify(connection, found.log, *known, from_checkpoint=checkpoint, progress=progress)
+            report = verify(
+                connection,
+                found.log,
+                *known,
+                from_checkpoint=checkpoint,
+                progress=progress,
+                readers=readers,
             )
+            reports.append(report)
         return reports
 
 

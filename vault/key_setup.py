@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vault.assembly import KEY_FILE, database_of, transit_settings
+from vault.assembly import KEY_FILE, transit_settings
 from vault.audit.origins import has_log
 from vault.config import Settings, make_home
 from vault.crypto.local import LocalKeyProvider
@@ -21,6 +21,7 @@ from vault.crypto.transit import TransitKeyProvider
 from vault.crypto.transit_formats import hcl
 from vault.crypto.transit_policies import Role, TransitPolicy, policy, require_mount
 from vault.crypto.transit_setup import KeySettings, TransitSetup
+from vault.database_settings import database_of
 from vault.domain.errors import (
     ConfigurationError,
     KeyForbiddenError,

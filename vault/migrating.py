@@ -20,7 +20,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from vault.assembly import KEY_FILE, METADATAS, database_of, ensure_keys, key_provider, tenants_of
+from vault.assembly import KEY_FILE, METADATAS, ensure_keys, key_provider, tenants_of
 from vault.audit.append import EncodedRecord
 from vault.audit.integration import Integration
 from vault.audit.log_keys import next_signers
@@ -35,6 +35,7 @@ from vault.crypto.names import LOG, RECEIPT
 from vault.crypto.opaque import KEY_BYTES
 from vault.crypto.signer import ProviderLogSigners
 from vault.crypto.transit import TransitKeyProvider
+from vault.database_settings import database_of
 from vault.domain.errors import ConfigurationError, IntegrityError, StartRefusedError, StoreUnavailableError
 from vault.domain.protocols import KeyProvider
 from vault.domain.system import SystemClock, SystemRandomness

@@ -33,12 +33,16 @@ _tenant_option = click.option(
     help="A kept checkpoint: the log must extend it, and what it covers is not read again.",
 )
 @click.option("--database", metavar="URL", help="Another database, for example a copy.")
+@click.option(
+    "--processes", type=click.IntRange(1, 64), help="That read the log; one per processor unless it is short."
+)
 @_tenant_option
 @output_option()
 def verify(
     vkeys: tuple[str, ...],
     from_checkpoint: Path | None,
     database: str | None,
+    processes: int | None,
     tenant: str,
     output: str,
 ) -> int:
@@ -62,7 +66,7 @@ def verify(
     note = from_checkpoint.read_text(encoding="utf-8", errors="replace") if from_checkpoint else ""
     try:
         with _bar() as advance:
-            reports = verify_logs(settings, _lines(vkeys), note, advance, tenant)
+            reports = verify_logs(settings, _lines(vkeys), note, advance, tenant, processes)
     except IntegrityError as error:
         raise CommandError(error.message, code=ExitCode.VERIFICATION_FAILED) from None
     good = all(report.ok for report in reports)
