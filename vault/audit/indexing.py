@@ -7,6 +7,7 @@ import orjson
 INDEX_COLUMNS: Final = "time, tenant, caller, subject, purpose, action, outcome"
 
 IndexRow = tuple[int, str, str, str, str, str, str]
+_TYPES: Final = (int, str, str, str, str, str, str)
 
 
 def index_row(document: dict[str, Any]) -> IndexRow:
@@ -28,4 +29,4 @@ def index_row_of_entry(entry: bytes) -> IndexRow | None:
         row = index_row(orjson.loads(entry))
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return None
-    return row if isinstance(row[0], int) and all(isinstance(item, str) for item in row[1:]) else None
+    return row if tuple(map(type, row)) == _TYPES else None

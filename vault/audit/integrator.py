@@ -28,7 +28,7 @@ from vault.domain.protocols import Clock, LogSigners, Transactions
 
 _log = structlog.get_logger("datavault.audit")
 
-_STEP_RECORDS: Final = 256
+_STEP_RECORDS: Final = 512
 _ADVISORY_LOCK: Final = 0x64767600
 """With the log's id: replicas share the logs among them."""
 
@@ -94,7 +94,8 @@ class Integrator:
             raise
 
     def _integrate_step(self) -> bool:
-        """Steps are bounded so that the write lock is held for milliseconds. False: nothing is left."""
+        """Steps are bounded, and what they write is computed first, so that the write lock is held for
+        milliseconds. False: nothing is left."""
         tree = self._tree or self._load()
         with self._transactions.read() as connection, driver_errors(connection):
             leaves = fetch(connection, _LEAVES, (self._log, tree.size, _STEP_RECORDS))
@@ -105,6 +106,7 @@ class Integrator:
             raise IntegrityError(f"the audit log has a gap at index {tree.size} or after it")
         grown = tree.copy()
         tiles = grown.add([bytes(leaf[2]) for leaf in leaves])
+        index_rows = self._index_rows(leaves)
         with self._transactions.write() as connection, driver_errors(connection):
             if not self._alone(connection):
                 return False
@@ -113,7 +115,7 @@ class Integrator:
                 # before the rows are written, so that the loser holds the write lock for a moment only
                 raise _OvertakenError("another integrator is at work on this log")
             execute_many(connection, _STORE_TILE, [(self._log, *key, data) for key, data in tiles.items()])
-            execute_many(connection, _STORE_INDEX, self._index_rows(leaves))
+            execute_many(connection, _STORE_INDEX, index_rows)
             # the head row last: appends wait for it
             if execute(connection, _ADVANCE, (grown.size, self._log, tree.size)) != 1:
                 raise _OvertakenError("another integrator is at work on this log")
