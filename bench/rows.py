@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.audit_append import postgres_appends, sqlite_appends
+from bench.audit_verify import audit_verify
 from bench.batch import batch_grpc, batch_postgres, batch_sqlite
 from bench.decide import decide
 from bench.echo_load import echo_load
@@ -83,6 +84,11 @@ ROWS: Final = (
         "durable appends in groups of 16 and 256, against INSERT and COMMIT per record",
         lambda run: _appends(run, 1.0, 5),
         lambda run: _appends(run, 0.2, 3),
+    ),
+    Row(
+        "audit-verify",
+        "a log of 1,000,000 records verified, against SHA-256 of its bytes; cpu: by one process; read: read too",
+        lambda run: audit_verify(run.place(), 1_000_000, run.say),
     ),
     Row(
         "sqlite",

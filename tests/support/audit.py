@@ -58,6 +58,15 @@ class Database:
         with self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
 
+    @contextmanager
+    def idle(self) -> Iterator[Connection]:
+        """This thread's connection outside any transaction, for settings of SQLite."""
+        connection = self._connection()
+        try:
+            yield connection
+        finally:
+            connection.rollback()
+
     def close(self) -> None:
         for connection in self._opened:
             connection.close()
