@@ -87,7 +87,7 @@ ROWS: Final = (
     ),
     Row(
         "audit-verify",
-        "a log of 1,000,000 records verified, against SHA-256 of its bytes; cpu: by one process; read: read too",
+        "verifying 1,000,000 records, against SHA-256 of their bytes; cpu: one process; read: read too",
         lambda run: audit_verify(run.place(), 1_000_000, run.say),
     ),
     Row(

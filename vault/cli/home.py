@@ -49,7 +49,8 @@ def verify(
     """Verify the whole log: every record, hash, tile, root and signature. Exit code 5 when one is wrong.
 
     Where each tenant has a log (DATAVAULT_LOGS=tenant) all are verified, or those that --vkey,
-    --from-checkpoint and --tenant name. The service may go on running: one snapshot is verified.
+    --from-checkpoint and --tenant name. The service may go on running: what the log holds at the start is
+    verified.
 
     \b
       datavault audit verify
