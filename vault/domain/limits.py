@@ -25,6 +25,8 @@ class Limits:
     group_reads: int = 256
     group_milliseconds: float = 20.0
     queued_reads: int = 4_096
+    queued_seconds: float = 0.5
+    """How long a single read may be expected to wait for its group; one that would wait longer is refused."""
     queued_changes: int = 1_024
     concurrent_calls: int = 8_192
     streams_per_caller: int = 8
@@ -41,6 +43,7 @@ class Limits:
     shortest_useful_deadline_seconds: float = 0.002
     stream_deadline_seconds: float = 3_600.0
     retry_after_seconds: float = 0.5
+    longest_retry_after_seconds: float = 5.0
     drain_seconds: float = 20.0
     append_stuck_seconds: float = 5.0
 

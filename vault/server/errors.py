@@ -5,6 +5,7 @@ overload. All details together stay under 4 KiB, else gRPC turns the error into 
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import grpc
@@ -78,8 +79,17 @@ def item_error(error: DatavaultError) -> values_pb2.ItemError:
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: DatavaultError) -> None:
     """End the call with the status of `error`; the caller returns right after (api.md)."""
-    converted = rpc_status.to_status(status_of(error))
+    if error.violations:
+        converted = rpc_status.to_status(status_of(error))
+    else:
+        converted = _plain_status(type(error), error.message, error.retry_after_seconds)
     await context.abort(converted.code, converted.details, converted.trailing_metadata)
+
+
+@lru_cache(256)
+def _plain_status(kind: type[DatavaultError], message: str, retry_after_seconds: float | None) -> Any:
+    """Under overload most calls end in the same few errors."""
+    return rpc_status.to_status(status_of(kind(message, retry_after_seconds=retry_after_seconds)))
 
 
 def _add(status: status_pb2.Status, detail: object) -> None:

@@ -28,6 +28,7 @@ from vault.domain.errors import (
 from vault.domain.limits import LIMITS
 from vault.domain.protocols import Clock
 from vault.reads import Attempt, MissingKeys, Read
+from vault.server.admission import Admission
 from vault.server.lane import Lacking, Lane, ReadOutcome, Waiting
 
 log = structlog.get_logger("datavault.worker")
@@ -65,6 +66,7 @@ class DisclosureWorker:
         self._groups = 0
         self._reads = 0
         self._slice = _FIRST_SLICE
+        self._admission = Admission(clock)
         self._thread = threading.Thread(target=self._run, name="disclosure", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -86,11 +88,13 @@ class DisclosureWorker:
         """Queue reads; one future per read.
 
         Raises:
-            OverloadedError: the queue is full. ShuttingDownError. AuditUnavailableError: the group under way
-            is stuck, so nothing could be recorded in time.
+            OverloadedError: the queue is full, or what waits in it takes too long. ShuttingDownError.
+            AuditUnavailableError: the group under way is stuck, so nothing could be recorded in time.
         """
         most = LIMITS.queued_reads // 2 if bulk else LIMITS.queued_reads
         self._refuse_if_unable(len(reads), most)
+        if not bulk:
+            self._admission.admit(len(self._single))
         loop = asyncio.get_running_loop()
         waiting = [Waiting(Attempt(read), loop.create_future()) for read in reads]
         futures = [each.future for each in waiting]
@@ -158,10 +162,14 @@ class DisclosureWorker:
                 self._wake.wait()
                 self._wake.clear()
                 while self._single or self._bulk:
-                    self._take(self._single, LIMITS.group_reads)
                     began = self._clock.monotonic()
+                    singles = self._take(self._single, LIMITS.group_reads)
+                    middle = self._clock.monotonic()
                     taken = self._take(self._bulk, self._slice)
-                    self._adapt(taken, self._clock.monotonic() - began)
+                    ended = self._clock.monotonic()
+                    self._adapt(taken, ended - middle)
+                    # a single read waits for the bulk between its groups too
+                    self._admission.measure(singles, ended - began)
         except BaseException as error:
             log.critical("disclosure_worker_died", kind=type(error).__name__)
             raise

@@ -1,0 +1,166 @@
+"""The load of bench/service.py, in a process of its own. JSON on stdin, JSON on stdout.
+
+`clients` callers that call one call after the other, of whom those that were refused wait as long as they
+are told, or half as long again; or `rate` calls a second whatever becomes of them. With certificates a real
+client calls beside them and reads what refusals say.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+import ssl
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import grpc
+import uvloop
+
+from bench.http2 import ANSWERED, METHOD, REFUSED, RESET, Http2Calls
+from tests.support.wire import failure_of
+
+_MOST_OPEN: Final = 900
+"""Calls open at once on a connection: the server allows 1,024."""
+_DRAIN_SECONDS: Final = 20.0
+_LOOK_SECONDS: Final = 0.1
+
+Plan = dict[str, Any]
+
+
+@dataclass
+class Seen:
+    """Milliseconds of each call that ended, by what became of it."""
+
+    ended: dict[str, list[float]] = field(default_factory=lambda: {ANSWERED: [], REFUSED: [], RESET: []})
+    unsent: int = 0
+    retry_seconds: float = 0.5
+    looked: int = 0
+    """Answers that the real client had."""
+
+    def take(self, outcome: str, nanoseconds: int) -> None:
+        self.ended[outcome].append(nanoseconds / 1e6)
+
+
+async def connect(plan: Plan, count: int) -> list[Http2Calls]:
+    """Connections, over mTLS where the plan has certificates."""
+    loop, requests, tls = asyncio.get_running_loop(), [bytes.fromhex(one) for one in plan["requests"]], None
+    if plan["certificates"]:
+        ca, key, chain = plan["certificates"]
+        tls = ssl.create_default_context(cafile=ca)
+        tls.load_cert_chain(chain, key)
+        tls.set_alpn_protocols(["h2"])
+    name = "localhost" if tls else None
+    made = [
+        await loop.create_connection(
+            lambda: Http2Calls(requests), "127.0.0.1", plan["port"], ssl=tls, server_hostname=name
+        )
+        for _ in range(count)
+    ]
+    return [protocol for _, protocol in made]
+
+
+async def closed(connections: list[Http2Calls], plan: Plan, seen: Seen, until: float) -> None:
+    """`clients` callers. Who is refused waits as told, or half as long again."""
+    loop = asyncio.get_running_loop()
+
+    def caller(connection: Http2Calls) -> None:
+        def ended(outcome: str, nanoseconds: int) -> None:
+            seen.take(outcome, nanoseconds)
+            if time.monotonic() >= until:
+                return
+            if outcome == ANSWERED:
+                connection.call(ended)
+            else:
+                jitter = random.uniform(1.0, 1.5)  # noqa: S311  no secret
+                loop.call_later(seen.retry_seconds * jitter, again, ended)
+
+        def again(ended: Any) -> None:
+            if time.monotonic() < until:
+                connection.call(ended)
+
+        connection.call(ended)
+
+    for number in range(plan["clients"]):
+        caller(connections[number % len(connections)])
+    await asyncio.sleep(until - time.monotonic())
+
+
+async def opened(connections: list[Http2Calls], plan: Plan, seen: Seen, until: float) -> None:
+    """`rate` calls a second; those for which no connection has room are counted as unsent."""
+    rate, began, sent = plan["rate"], time.monotonic(), 0
+    while (now := time.monotonic()) < until:
+        while sent < (now - began) * rate:
+            connection = connections[sent % len(connections)]
+            sent += 1
+            if connection.open_calls >= _MOST_OPEN:
+                seen.unsent += 1
+            else:
+                connection.call(seen.take)
+        await asyncio.sleep(0.002)
+
+
+async def look(plan: Plan, files: list[bytes], seen: Seen) -> None:
+    """Learn from a real client's refusals when callers are to come again.
+
+    Raises:
+        AssertionError: a refusal is not what it has to be.
+    """
+    target = f"localhost:{plan['port']}"
+    async with grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(*files)) as channel:
+        call = channel.unary_unary(METHOD)
+        while True:
+            try:
+                await call(bytes.fromhex(plan["requests"][0]), timeout=10)
+                seen.looked += 1
+            except grpc.aio.AioRpcError as error:
+                failure = failure_of(error)
+                # cancelled: gRPC itself let go of it
+                if failure.code is not grpc.StatusCode.CANCELLED:
+                    assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED, failure
+                    assert failure.reason == "OVERLOADED", failure
+                    assert failure.retry_seconds, failure
+                    seen.retry_seconds = failure.retry_seconds
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _over(connections: list[Http2Calls]) -> None:
+    while sum(each.open_calls for each in connections):  # noqa: ASYNC110  no event for each call of a load
+        await asyncio.sleep(0.01)
+
+
+async def main(plan: Plan, files: list[bytes]) -> dict[str, Any]:
+    connections = await connect(plan, plan["connections"])
+    seen, cpu = Seen(), time.process_time()
+    began = time.monotonic()
+    looking = asyncio.ensure_future(look(plan, files, seen)) if files else None
+    drive = opened if plan["rate"] else closed
+    await drive(connections, plan, seen, began + plan["seconds"])
+    seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+    in_time = {outcome: len(calls) / seconds for outcome, calls in seen.ended.items()}
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(_over(connections), _DRAIN_SECONDS)
+    if looking is not None:
+        looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
+    broken = sorted({each.broken for each in connections if each.broken})
+    left = sum(each.open_calls for each in connections)
+    for each in connections:
+        each.close()
+    return {
+        "client_cores": cpu / seconds, "per_second": in_time, "unsent": seen.unsent, "looked": seen.looked,
+        "milliseconds": {outcome: sorted(calls) for outcome, calls in seen.ended.items()},
+        "retry_seconds": seen.retry_seconds, "lost": left, "broken": broken,
+    }  # fmt: skip
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+if __name__ == "__main__":
+    given = json.load(sys.stdin)
+    print(json.dumps(uvloop.run(main(given, [_read(path) for path in given["certificates"]]))))
