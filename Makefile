@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PROTOS := $(wildcard proto/vault/v1/*.proto)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+SCALE_ARGS ?=
+SOAK_SECONDS ?= 240
 # tools that read deploy/, and Helm where `make helm` has built it
 TOOLS := build/deploy-tools
 LOWEST := build/lowest
@@ -15,9 +17,10 @@ export PATH := $(CURDIR)/$(BIN):$(CURDIR)/$(TOOLS)/bin:$(PATH)
 .DEFAULT_GOAL := help
 .PHONY: help install run test check lint types layers proto proto-check bench chaos clean
 .PHONY: lint-deploy helm chart lock check-lowest bench-quick bench-compare bench-keep bench-guard ghz
+.PHONY: bench-scale bench-overload bench-soak bench-plots
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "datavault needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
@@ -106,6 +109,19 @@ bench-guard: install  ## fail if a ratio is far off the kept run
 
 ghz:  ## build ghz, a load generator with client certificates, with Go into build/ghz
 	@GOBIN=$(CURDIR)/build/ghz/bin go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
+
+bench-scale: install  ## how cost grows with customers, rules, callers and workers (SCALE_ARGS=--million)
+	@$(BIN)/python -m bench.scale $(SCALE_ARGS)
+
+bench-overload: install  ## three times the load that it can bear
+	@$(BIN)/python -m bench.overload
+
+bench-soak: install  ## minutes of mixed load, memory watched (SOAK_SECONDS=240)
+	@$(BIN)/python -m bench.soak --seconds $(SOAK_SECONDS)
+
+bench-plots: install  ## draw bench/results/*.json into docs/images
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@$(BIN)/python -m bench.plots
 
 clean:  ## remove .venv, caches and the demo's data
 	@rm -rf $(VENV) .datavault build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

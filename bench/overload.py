@@ -12,7 +12,6 @@ bench/results/overload.json.
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import threading
@@ -29,12 +28,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.figures import machine
+from bench.measuring import keep
 from bench.service import Seen, bench_service, drive, percentile, reads_on_record, target_of
 from tests.support.service import RunningService
 from vault import logs
 from vault.domain.limits import LIMITS
 
-RESULTS: Final = Path(__file__).parent / "results" / "overload.json"
 CUSTOMERS: Final = 1_000
 CAPACITY_CLIENTS: Final = (32, 64, 128)
 TIMES: Final = (1, 2, 3)
@@ -183,9 +182,7 @@ def main() -> None:
         rows = measure(service, given.seconds, console.print)
     show(console, rows)
     kept = {"machine": machine(), "seconds": given.seconds, "rows": [asdict(row) for row in rows]}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(kept, indent=2) + "\n")
-    console.print(f"written to {RESULTS}")
+    console.print(f"written to {keep('overload', kept)}")
 
 
 if __name__ == "__main__":

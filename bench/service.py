@@ -49,21 +49,23 @@ class Seen:
         return turned_away / ((turned_away + self.per_second) or 1.0)
 
 
-def make_home(home: Path, customers: int) -> None:
-    """A home whose database holds so many customers."""
-    with open_rooms(load_settings(home=home), Use.SERVE) as rooms:
+def make_home(home: Path, customers: int, url: str = "") -> None:
+    """A home whose database holds so many customers; `url` names one of PostgreSQL."""
+    with open_rooms(load_settings(home=home, database_url=url), Use.SERVE) as rooms:
         signers = log_signers(rooms)
         load_customers(build_pipelines(rooms, open_logs(rooms, signers), signers), customers)
 
 
 @contextlib.contextmanager
-def bench_service(folder: Path, customers: int, **options: Any) -> Iterator[RunningService]:
-    """Serve a home of its own; `options` are those of the service of the tests."""
+def bench_service(
+    folder: Path, customers: int, *, url: str = "", workers: int = 1
+) -> Iterator[RunningService]:
+    """Serve a home of its own, which is made where it is not there."""
     if not (folder / "home").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        make_home(folder / "home", customers)
-    options.setdefault("environment", {"DATAVAULT_METRICS": "127.0.0.1:0"})
-    with RunningService.start(folder, **options) as service:
+        make_home(folder / "home", customers, url)
+    environment = {"DATAVAULT_METRICS": "127.0.0.1:0"} | ({"DATAVAULT_DATABASE_URL": url} if url else {})
+    with RunningService.start(folder, workers=workers, environment=environment) as service:
         yield service
 
 

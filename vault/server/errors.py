@@ -82,14 +82,16 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: DatavaultErr
     if error.violations:
         converted = rpc_status.to_status(status_of(error))
     else:
-        converted = _plain_status(type(error), error.message, error.retry_after_seconds)
+        converted = _plain_status(error.reason, error.message, error.retry_after_seconds)
     await context.abort(converted.code, converted.details, converted.trailing_metadata)
 
 
 @lru_cache(256)
-def _plain_status(kind: type[DatavaultError], message: str, retry_after_seconds: float | None) -> Any:
+def _plain_status(reason: ErrorReason, message: str, retry_after_seconds: float | None) -> Any:
     """Under overload most calls end in the same few errors."""
-    return rpc_status.to_status(status_of(kind(message, retry_after_seconds=retry_after_seconds)))
+    error = DatavaultError(message, retry_after_seconds=retry_after_seconds)
+    error.reason = reason
+    return rpc_status.to_status(status_of(error))
 
 
 def _add(status: status_pb2.Status, detail: object) -> None:

@@ -1,0 +1,83 @@
+"""The load generator's HTTP/2: what became of a call is told from frames alone."""
+
+import struct
+from typing import Any
+
+import pytest
+
+from bench.http2 import ANSWERED, REFUSED, RESET, Http2Calls
+
+DATA, HEADERS, RST, SETTINGS, PING = 0x0, 0x1, 0x3, 0x4, 0x6
+END_STREAM, END_HEADERS, ACK = 0x1, 0x4, 0x1
+
+
+class Transport:
+    """Keeps what was written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+def frame(kind: int, flags: int, stream: int, body: bytes = b"") -> bytes:
+    return struct.pack(">I", len(body))[1:] + struct.pack(">BBI", kind, flags, stream) + body
+
+
+TRAILERS = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"trailers")
+ANSWER = frame(HEADERS, END_HEADERS, 1, b"headers") + frame(DATA, 0, 1, b"answer") + TRAILERS
+
+
+@pytest.fixture
+def calls() -> Any:
+    made = Http2Calls([b"one", b"two"])
+    made.connection_made(Transport())  # type: ignore[arg-type]
+    return made
+
+
+def outcomes(calls: Http2Calls, *received: bytes) -> list[str]:
+    """Of one call, when this comes."""
+    found: list[str] = []
+    calls.call(lambda outcome, _: found.append(outcome))
+    for each in received:
+        calls.data_received(each)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("received", "outcome"),
+    [(ANSWER, ANSWERED), (TRAILERS, REFUSED), (frame(RST, 0, 1, b"\0\0\0\x08"), RESET)],
+)
+def test_an_answer_has_data_and_a_refusal_has_none(calls: Http2Calls, received: bytes, outcome: str) -> None:
+    """A reset is neither."""
+    assert outcomes(calls, received) == [outcome]
+    assert not calls.open_calls
+
+
+def test_frames_may_come_in_any_pieces(calls: Http2Calls) -> None:
+    """As the network cuts them."""
+    assert outcomes(calls, *(bytes([each]) for each in ANSWER)) == [ANSWERED]
+
+
+def test_a_call_ends_once(calls: Http2Calls) -> None:
+    """A server may reset a stream that it has ended."""
+    assert outcomes(calls, TRAILERS + frame(RST, 0, 1, b"\0\0\0\0")) == [REFUSED]
+
+
+def test_requests_are_sent_in_turn_on_streams_of_their_own(calls: Http2Calls) -> None:
+    """Clients use odd ids; what a request's frames say stays the same otherwise."""
+    for _ in range(3):
+        calls.call(lambda *_: None)
+    sent = calls._transport.written[-3:]  # type: ignore[attr-defined]
+    assert [each[5:9] for each in sent] == [struct.pack(">I", stream) for stream in (1, 3, 5)]
+    assert [each[-3:] for each in sent] == [b"one", b"two", b"one"]
+
+
+@pytest.mark.parametrize("kind", [SETTINGS, PING])
+def test_what_has_to_be_acknowledged_is(calls: Http2Calls, kind: int) -> None:
+    """And an acknowledgement is not acknowledged again."""
+    body = b"12345678" if kind == PING else b""
+    calls.data_received(frame(kind, 0, 0, body))
+    calls.data_received(frame(kind, ACK, 0, body))
+    assert calls._transport.written[1:] == [frame(kind, ACK, 0, body)]  # type: ignore[attr-defined]
