@@ -2,7 +2,7 @@
 
 Load of several times what a server can do, from a client that needs as much CPU as the server, measures the
 client. Here a request's frames are made once, and of an answer only the frame headers are read: an answer has
-DATA, a refusal has none (gRPC sends it as trailers alone). What refusals say, a real client looks at.
+DATA, a refusal has trailers alone, with details. What they say, a real client looks at.
 """
 
 import asyncio
@@ -23,8 +23,9 @@ Ended = Callable[[str, int], None]
 """Told of each call: what became of it, and its nanoseconds."""
 ANSWERED: Final = "answered"
 REFUSED: Final = "refused"
-RESET: Final = "reset"
-"""gRPC itself let go of the call, before the service saw it."""
+DROPPED: Final = "dropped"
+"""gRPC itself let go of the call before the service saw it: a reset, or an error without details."""
+_DETAILS: Final = b"grpc-status-details-bin"
 
 
 def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
@@ -112,9 +113,10 @@ class Http2Calls(asyncio.Protocol):
         if kind == _DATA:
             self._answered.add(stream)
         elif kind == _HEADERS and flags & _END_STREAM:
-            self._end(stream, ANSWERED if stream in self._answered else REFUSED)
+            told = REFUSED if _DETAILS in body else DROPPED
+            self._end(stream, ANSWERED if stream in self._answered else told)
         elif kind == _RST:
-            self._end(stream, RESET)
+            self._end(stream, DROPPED)
         elif kind == _SETTINGS and not flags & _ACK:
             self._transport.write(_frame(_SETTINGS, _ACK, 0, b""))
         elif kind == _PING and not flags & _ACK:

@@ -1,8 +1,9 @@
-"""The load of bench/service.py, in a process of its own. JSON on stdin, JSON on stdout.
+"""The load of bench/service.py, in a process of its own. JSON on stdin, JSON to the file that is named.
 
 `clients` callers that call one call after the other, of whom those that were refused wait as long as they
-are told, or half as long again; or `rate` calls a second whatever becomes of them. With certificates a real
-client calls beside them and reads what refusals say.
+are told, or half as long again; or `rate` calls a second whatever becomes of them. They come little by little
+in `warm_seconds`, and count from then on for `seconds`. With certificates a real client calls beside them and
+reads what refusals say.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from typing import Any, Final
 import grpc
 import uvloop
 
-from bench.http2 import ANSWERED, METHOD, REFUSED, RESET, Http2Calls
+from bench.http2 import ANSWERED, DROPPED, METHOD, REFUSED, Http2Calls
 from tests.support.wire import failure_of
 
 _MOST_OPEN: Final = 900
@@ -31,16 +32,22 @@ Plan = dict[str, Any]
 
 @dataclass
 class Seen:
-    """Milliseconds of each call that ended, by what became of it."""
+    """Milliseconds of each call that was sent since `since`, by what became of it."""
 
-    ended: dict[str, list[float]] = field(default_factory=lambda: {ANSWERED: [], REFUSED: [], RESET: []})
+    since: float
+    ended: dict[str, list[float]] = field(default_factory=lambda: {ANSWERED: [], REFUSED: [], DROPPED: []})
+    warming: int = 0
+    """Answers of before."""
     unsent: int = 0
     retry_seconds: float = 0.5
     looked: int = 0
     """Answers that the real client had."""
 
     def take(self, outcome: str, nanoseconds: int) -> None:
-        self.ended[outcome].append(nanoseconds / 1e6)
+        if time.monotonic() - nanoseconds / 1e9 >= self.since:
+            self.ended[outcome].append(round(nanoseconds / 1e6, 3))
+        elif outcome == ANSWERED:
+            self.warming += 1
 
 
 async def connect(plan: Plan, count: int) -> list[Http2Calls]:
@@ -82,16 +89,20 @@ async def closed(connections: list[Http2Calls], plan: Plan, seen: Seen, until: f
 
         connection.call(ended)
 
+    each = plan["warm_seconds"] / plan["clients"]
     for number in range(plan["clients"]):
-        caller(connections[number % len(connections)])
+        loop.call_later(number * each, caller, connections[number % len(connections)])
     await asyncio.sleep(until - time.monotonic())
 
 
 async def opened(connections: list[Http2Calls], plan: Plan, seen: Seen, until: float) -> None:
     """`rate` calls a second; those for which no connection has room are counted as unsent."""
-    rate, began, sent = plan["rate"], time.monotonic(), 0
+    rate, warm, sent = plan["rate"], plan["warm_seconds"], 0
+    began = until - plan["seconds"] - warm
     while (now := time.monotonic()) < until:
-        while sent < (now - began) * rate:
+        # the rate grows evenly until it is warm
+        passed = now - began
+        while sent < rate * (passed - warm / 2 if passed > warm else passed**2 / 2 / (warm or 1.0)):
             connection = connections[sent % len(connections)]
             sent += 1
             if connection.open_calls >= _MOST_OPEN:
@@ -132,12 +143,12 @@ async def _over(connections: list[Http2Calls]) -> None:
 
 async def main(plan: Plan, files: list[bytes]) -> dict[str, Any]:
     connections = await connect(plan, plan["connections"])
-    seen, cpu = Seen(), time.process_time()
-    began = time.monotonic()
+    began, cpu = time.monotonic(), time.process_time()
+    seen = Seen(began + plan["warm_seconds"])
     looking = asyncio.ensure_future(look(plan, files, seen)) if files else None
     drive = opened if plan["rate"] else closed
-    await drive(connections, plan, seen, began + plan["seconds"])
-    seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+    await drive(connections, plan, seen, seen.since + plan["seconds"])
+    seconds, cpu = time.monotonic() - seen.since, time.process_time() - cpu
     in_time = {outcome: len(calls) / seconds for outcome, calls in seen.ended.items()}
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(_over(connections), _DRAIN_SECONDS)
@@ -150,7 +161,8 @@ async def main(plan: Plan, files: list[bytes]) -> dict[str, Any]:
     for each in connections:
         each.close()
     return {
-        "client_cores": cpu / seconds, "per_second": in_time, "unsent": seen.unsent, "looked": seen.looked,
+        "client_cores": cpu / (time.monotonic() - began), "per_second": in_time, "unsent": seen.unsent,
+        "uncounted": seen.looked + seen.warming,
         "milliseconds": {outcome: sorted(calls) for outcome, calls in seen.ended.items()},
         "retry_seconds": seen.retry_seconds, "lost": left, "broken": broken,
     }  # fmt: skip
@@ -163,4 +175,6 @@ def _read(path: str) -> bytes:
 
 if __name__ == "__main__":
     given = json.load(sys.stdin)
-    print(json.dumps(uvloop.run(main(given, [_read(path) for path in given["certificates"]]))))
+    found = uvloop.run(main(given, [_read(path) for path in given["certificates"]]))
+    with open(sys.argv[1], "w", encoding="ascii") as file:
+        json.dump(found, file)

@@ -1,4 +1,4 @@
-"""The service at several times its capacity: `python -m bench.overload` (3 minutes).
+"""The service at several times its capacity: `python -m bench.overload` (6 minutes).
 
 First its capacity: the best rate over some numbers of callers. Then, each beside a round at capacity, so that
 a slow minute of the machine hits both,
@@ -38,13 +38,16 @@ CUSTOMERS: Final = 1_000
 CAPACITY_CLIENTS: Final = (32, 64, 128)
 TIMES: Final = (1, 2, 3)
 ROUNDS: Final = 3
+WARM_SECONDS: Final = 8.0
+"""In which callers learn when to come again."""
 _PROBE_SECONDS: Final = 0.05
 _PROBE_PATIENCE: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`of_peak` is the rate of answers against the rounds at capacity beside it."""
+    """`of_peak` is the rate of answers against the rounds at capacity beside it. Dropped are calls that gRPC
+    let go of before the service saw them."""
 
     load: str
     times: int
@@ -53,6 +56,7 @@ class Row:
     p50_ms: float
     p99_ms: float
     refused_share: float
+    dropped_share: float
     refusal_p50_ms: float
     refusal_p99_ms: float
     retry_seconds: float
@@ -92,7 +96,7 @@ class Prober:
             self.milliseconds.append((time.perf_counter() - began) * 1_000)
 
 
-def measure(service: RunningService, seconds: float, say: Callable[[str], None]) -> list[Row]:
+def measure(service: RunningService, seconds: float, rounds: int, say: Callable[[str], None]) -> list[Row]:
     """All rows.
 
     Raises:
@@ -117,10 +121,10 @@ def measure(service: RunningService, seconds: float, say: Callable[[str], None])
             amount = times * peak
             plan = {"rate": amount} if kind == "flood" else {"clients": int(amount * LIMITS.queued_seconds)}
             pairs, prober = [], Prober(service)
-            for _ in range(ROUNDS):
+            for _ in range(rounds):
                 beside = load(clients=best)
                 with prober.probing():
-                    pairs.append((beside, load(**plan)))
+                    pairs.append((beside, load(**plan, warm_seconds=WARM_SECONDS)))
             rows.append(_row(kind, times, pairs, prober))
             say(f"{kind} x{times}: {rows[-1].of_peak:.2f} of the peak, p99 {rows[-1].p99_ms:.0f} ms")
     if (found := reads_on_record(service)) != reads:
@@ -141,7 +145,8 @@ def _row(kind: str, times: int, pairs: Sequence[tuple[Seen, Seen]], prober: Prob
         kind, times, middle(lambda one: one.per_second),
         round(statistics.median(one.per_second / beside.per_second for beside, one in pairs), 3),
         round(percentile(answered, 0.5), 1), round(percentile(answered, 0.99), 1),
-        middle(lambda one: one.refused_share), round(percentile(refused, 0.5), 2),
+        middle(lambda one: one.share(one.refused_per_second)),
+        middle(lambda one: one.share(one.dropped_per_second)), round(percentile(refused, 0.5), 2),
         round(percentile(refused, 0.99), 2), middle(lambda one: one.retry_seconds),
         round(percentile(health, 0.5), 1), round(max(health), 1), prober.failures,
         middle(lambda one: one.client_cores),
@@ -151,14 +156,14 @@ def _row(kind: str, times: int, pairs: Sequence[tuple[Seen, Seen]], prober: Prob
 def show(console: Console, rows: Sequence[Row]) -> None:
     """Print the table."""
     table = Table(title="ReadAttributes beyond capacity, over mTLS, SQLite, audit durable")
-    names = ("load", "answers/s", "of peak", "p50 / p99 ms", "refused", "refusal p50 / p99 ms", "retry s",
-             "health p50 / max ms", "client cores")  # fmt: skip
+    names = ("load", "answers/s", "of peak", "p50 / p99 ms", "refused", "dropped", "refusal p50 / p99 ms",
+             "retry s", "health p50 / max ms", "client cores")  # fmt: skip
     for name in names:
         table.add_column(name, justify="left" if name == "load" else "right")
     for row in rows:
         table.add_row(
             f"{row.load} x{row.times}", f"{row.per_second:,.0f}", f"{row.of_peak:.2f}",
-            f"{row.p50_ms:.0f} / {row.p99_ms:.0f}", f"{row.refused_share:.0%}",
+            f"{row.p50_ms:.0f} / {row.p99_ms:.0f}", f"{row.refused_share:.0%}", f"{row.dropped_share:.0%}",
             f"{row.refusal_p50_ms:.0f} / {row.refusal_p99_ms:.0f}", f"{row.retry_seconds:.1f}",
             f"{row.health_p50_ms:.0f} / {row.health_max_ms:.0f}", f"{row.client_cores:.2f}",
         )  # fmt: skip
@@ -172,6 +177,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seconds", type=float, default=5.0, help="of each round")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     given = parser.parse_args()
     logs.configure(level="ERROR")
     console = Console(width=150)
@@ -179,9 +185,14 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="datavault-bench-") as folder,
         bench_service(Path(folder), CUSTOMERS) as service,
     ):
-        rows = measure(service, given.seconds, console.print)
+        rows = measure(service, given.seconds, given.rounds, console.print)
     show(console, rows)
-    kept = {"machine": machine(), "seconds": given.seconds, "rows": [asdict(row) for row in rows]}
+    kept = {
+        "machine": machine(),
+        "seconds": given.seconds,
+        "rounds": given.rounds,
+        "rows": [asdict(row) for row in rows],
+    }
     console.print(f"written to {keep('overload', kept)}")
 
 

@@ -8,13 +8,14 @@ import contextlib
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from bench.customers import ATTRIBUTES, CALLER, PURPOSE, customer_number, load_customers
-from bench.http2 import ANSWERED, REFUSED, RESET
+from bench.http2 import ANSWERED, DROPPED, REFUSED
 from tests.support import wire
 from tests.support.service import RunningService
 from vault.assembly import Use, build_pipelines, log_signers, open_logs, open_rooms
@@ -31,7 +32,7 @@ class Seen:
 
     per_second: float
     refused_per_second: float
-    reset_per_second: float
+    dropped_per_second: float
     """Calls that gRPC let go of before the service saw them."""
     answered: list[float]
     """Milliseconds, sorted."""
@@ -43,10 +44,9 @@ class Seen:
     reads: int
     """All answers that were given, also to the real client and after the time was over."""
 
-    @property
-    def refused_share(self) -> float:
-        turned_away = self.refused_per_second + self.reset_per_second
-        return turned_away / ((turned_away + self.per_second) or 1.0)
+    def share(self, per_second: float) -> float:
+        """Of all calls that ended."""
+        return per_second / ((self.per_second + self.refused_per_second + self.dropped_per_second) or 1.0)
 
 
 def make_home(home: Path, customers: int, url: str = "") -> None:
@@ -100,6 +100,7 @@ def drive(
     clients: int = 0,
     rate: float = 0.0,
     connections: int = _CONNECTIONS,
+    warm_seconds: float = 0.0,
 ) -> Seen:
     """Load from a process of its own, see bench/load_client.py.
 
@@ -110,20 +111,21 @@ def drive(
         "port": target.port, "certificates": target.certificates,
         "requests": [request.hex() for request in target.requests],
         "clients": clients, "rate": rate, "connections": min(connections, clients or connections),
-        "seconds": seconds,
+        "seconds": seconds, "warm_seconds": warm_seconds,
     }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.load_client"],
-        input=json.dumps(plan).encode(), stdout=subprocess.PIPE, check=True, timeout=seconds + 120,
-    )  # fmt: skip
-    result = json.loads(done.stdout)
+    with tempfile.NamedTemporaryFile() as found:
+        subprocess.run(
+            [sys.executable, "-m", "bench.load_client", found.name],
+            input=json.dumps(plan).encode(), check=True, timeout=seconds + warm_seconds + 120,
+        )  # fmt: skip
+        result = json.load(found)
     if result["broken"] or result["lost"]:
         raise RuntimeError(f"{result['lost']} calls never ended; connections: {result['broken']}")
     rates, milliseconds = result["per_second"], result["milliseconds"]
     return Seen(
-        rates[ANSWERED], rates[REFUSED], rates[RESET], milliseconds[ANSWERED], milliseconds[REFUSED],
+        rates[ANSWERED], rates[REFUSED], rates[DROPPED], milliseconds[ANSWERED], milliseconds[REFUSED],
         result["client_cores"], result["retry_seconds"], result["unsent"],
-        len(milliseconds[ANSWERED]) + result["looked"],
+        len(milliseconds[ANSWERED]) + result["uncounted"],
     )  # fmt: skip
 
 

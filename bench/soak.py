@@ -113,7 +113,7 @@ def soak(service: RunningService, seconds: float) -> dict[str, Any]:
         "reads": reads.reads,
         "p50_ms": round(percentile(reads.answered, 0.5), 1),
         "p99_ms": round(percentile(reads.answered, 0.99), 1),
-        "refused_share": round(reads.refused_share, 4),
+        "refused_share": round(reads.share(reads.refused_per_second + reads.dropped_per_second), 4),
         **mix.done,
         "mebibytes_per_hour": round(slope(samples[int(len(samples) * _WARM) :]) * 3_600, 1),
         "mebibytes": samples,

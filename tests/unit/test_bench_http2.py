@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.http2 import ANSWERED, REFUSED, RESET, Http2Calls
+from bench.http2 import ANSWERED, DROPPED, REFUSED, Http2Calls
 
 DATA, HEADERS, RST, SETTINGS, PING = 0x0, 0x1, 0x3, 0x4, 0x6
 END_STREAM, END_HEADERS, ACK = 0x1, 0x4, 0x1
@@ -25,7 +25,7 @@ def frame(kind: int, flags: int, stream: int, body: bytes = b"") -> bytes:
     return struct.pack(">I", len(body))[1:] + struct.pack(">BBI", kind, flags, stream) + body
 
 
-TRAILERS = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"trailers")
+TRAILERS = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\0\x17grpc-status-details-bin\1x")
 ANSWER = frame(HEADERS, END_HEADERS, 1, b"headers") + frame(DATA, 0, 1, b"answer") + TRAILERS
 
 
@@ -47,10 +47,15 @@ def outcomes(calls: Http2Calls, *received: bytes) -> list[str]:
 
 @pytest.mark.parametrize(
     ("received", "outcome"),
-    [(ANSWER, ANSWERED), (TRAILERS, REFUSED), (frame(RST, 0, 1, b"\0\0\0\x08"), RESET)],
+    [
+        (ANSWER, ANSWERED),
+        (TRAILERS, REFUSED),
+        (frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\0\x0bgrpc-status\x011"), DROPPED),
+        (frame(RST, 0, 1, b"\0\0\0\x08"), DROPPED),
+    ],
 )
 def test_an_answer_has_data_and_a_refusal_has_none(calls: Http2Calls, received: bytes, outcome: str) -> None:
-    """A reset is neither."""
+    """A refusal is the service's own word: it has details."""
     assert outcomes(calls, received) == [outcome]
     assert not calls.open_calls
 
