@@ -40,6 +40,7 @@ class Seen:
     """Answers of before."""
     unsent: int = 0
     retry_seconds: float = 0.5
+    over: bool = False
     looked: int = 0
     """Answers that the real client had."""
 
@@ -121,7 +122,7 @@ async def look(plan: Plan, files: list[bytes], seen: Seen) -> None:
     target = f"localhost:{plan['port']}"
     async with grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(*files)) as channel:
         call = channel.unary_unary(METHOD)
-        while True:
+        while not seen.over:
             try:
                 await call(bytes.fromhex(plan["requests"][0]), timeout=10)
                 seen.looked += 1
@@ -152,10 +153,9 @@ async def main(plan: Plan, files: list[bytes]) -> dict[str, Any]:
     in_time = {outcome: len(calls) / seconds for outcome, calls in seen.ended.items()}
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(_over(connections), _DRAIN_SECONDS)
+    seen.over = True
     if looking is not None:
-        looking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await looking
+        await looking
     broken = sorted({each.broken for each in connections if each.broken})
     left = sum(each.open_calls for each in connections)
     for each in connections:

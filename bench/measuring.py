@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+from bench.figures import machine
+
 MEBIBYTE: Final = 1024 * 1024
 RESULTS: Final = Path(__file__).parent / "results"
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -29,8 +31,8 @@ def read(name: str) -> dict[str, Any]:
 
 
 def keep(name: str, document: dict[str, Any]) -> Path:
-    """Write figures to bench/results/."""
+    """Write figures to bench/results/, with what they were measured on."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    path.write_text(json.dumps({**document, "machine": machine()}, indent=2) + "\n", "utf-8")
     return path

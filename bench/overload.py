@@ -27,7 +27,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import machine
 from bench.measuring import keep
 from bench.service import Seen, bench_service, drive, percentile, reads_on_record, target_of
 from tests.support.service import RunningService
@@ -188,7 +187,6 @@ def main() -> None:
         rows = measure(service, given.seconds, given.rounds, console.print)
     show(console, rows)
     kept = {
-        "machine": machine(),
         "seconds": given.seconds,
         "rounds": given.rounds,
         "rows": [asdict(row) for row in rows],

@@ -85,7 +85,7 @@ def _rules(rows: Sequence[dict[str, float]]) -> Figure:
     asked = [("decide_again_us", "asked before"), ("decide_first_us", "asked for the first time")]
     _lines(decide, rows, "rules", asked, "us a decision")
     parts = [("load_milliseconds", "read and check"), ("compile_milliseconds", "compile")]
-    _lines(load, rows, "rules", parts, "ms")
+    _lines(load, rows, "rules", parts, "CPU, ms")
     return figure
 
 

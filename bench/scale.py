@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from bench.figures import machine
 from bench.measuring import keep, read
 from bench.scale_clients import scale_clients
 from bench.scale_memory import scale_memory
@@ -60,7 +59,7 @@ def main() -> None:
                     measured = scale_workers(folder, say)
                 case _:
                     measured = scale_subjects(folder, (*SIZES, LARGEST) if given.million else SIZES, say)
-        say(f"written to {keep('scale', kept := {**kept, 'machine': machine(), part: measured})}")
+        say(f"written to {keep('scale', kept := {**kept, part: measured})}")
 
 
 if __name__ == "__main__":

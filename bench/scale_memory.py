@@ -63,7 +63,7 @@ def _connections(folder: Path) -> dict[str, float]:
 
 def _keys(file: Path) -> dict[str, float]:
     randomness = SystemRandomness()
-    provider = LocalKeyProvider(file, environment="development", randomness=randomness)
+    provider = LocalKeyProvider(file, environment="development", randomness=randomness, create=True)
     provider.ensure_keys([_KEY_CLASS])
     keyring = Keyring(provider, SystemClock(), randomness, 3_600.0)
     scopes = [KeyScope("retail", randomness.token(16), _KEY_CLASS) for _ in range(LIMITS.dek_cache_entries)]

@@ -19,7 +19,6 @@ from typing import Any, Final
 from rich.console import Console
 
 from bench.customers import ATTRIBUTES, CALLER, PURPOSE, customer_number
-from bench.figures import machine
 from bench.measuring import MEBIBYTE, keep, rss_bytes
 from bench.service import Seen, bench_service, drive, percentile, target_of
 from tests.support.service import RunningService
@@ -141,7 +140,7 @@ def main() -> None:
         if problems := service.verify().problems:
             raise SystemExit(f"the log does not verify: {problems[0]}")
     say({name: value for name, value in found.items() if name != "mebibytes"})
-    say(f"written to {keep('soak', {'machine': machine(), **found})}")
+    say(f"written to {keep('soak', found)}")
 
 
 if __name__ == "__main__":
