@@ -15,6 +15,7 @@ from typing import Final
 from bench.load_client import connect
 from bench.measuring import MEBIBYTE, rss_bytes
 from bench.service import bench_service, drive, target_of
+from vault import logs
 from vault.crypto.keyring import Keyring
 from vault.crypto.local import LocalKeyProvider
 from vault.domain.limits import LIMITS
@@ -79,4 +80,5 @@ def _keys(file: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    logs.configure(level="ERROR")
     print(json.dumps(_keys(Path(sys.argv[1]))))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.measuring import MEBIBYTE, rss_bytes
-from bench.service import bench_service, drive, percentile, target_of
+from bench.service import bench_service, drive, make_home, percentile, target_of
 from tests.support.postgres import postgres_at
 
 SIZES: Final = (1, 2)
@@ -37,10 +37,11 @@ def _store(
     rows, targets = [], []
     with contextlib.ExitStack() as opened:
         for workers in SIZES:
+            own, url = folder / f"workers-{store}-{workers}", create()
+            own.mkdir()
+            make_home(own / "home", CUSTOMERS, url)
             began = time.monotonic()
-            service = opened.enter_context(
-                bench_service(folder / f"workers-{store}-{workers}", CUSTOMERS, url=create(), workers=workers)
-            )
+            service = opened.enter_context(bench_service(own, CUSTOMERS, url=url, workers=workers))
             rows.append(
                 {
                     "store": store,

@@ -43,7 +43,7 @@ class Limits:
     shortest_useful_deadline_seconds: float = 0.002
     stream_deadline_seconds: float = 3_600.0
     retry_after_seconds: float = 0.5
-    longest_retry_after_seconds: float = 5.0
+    longest_retry_after_seconds: float = 15.0
     drain_seconds: float = 20.0
     append_stuck_seconds: float = 5.0
 
