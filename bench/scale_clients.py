@@ -5,15 +5,14 @@ Both without TLS, as in the read rows of `make bench`, in turn. The echo gives t
 
 import contextlib
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import grpc
 
 from bench.http2 import METHOD
+from bench.processes import process
 from bench.service import Seen, Target, drive, percentile
 
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64)
@@ -26,10 +25,10 @@ def scale_clients(folder: Path, say: Callable[[str], None]) -> list[dict[str, fl
     """A row for each number of callers."""
     with contextlib.ExitStack() as opened:
         arguments = (str(folder / "clients"), "--customers", str(CUSTOMERS))
-        service = Target(opened.enter_context(_process("bench.vault_server", *arguments)))
+        service = Target(opened.enter_context(process("bench.vault_server", *arguments)).port)
         with grpc.insecure_channel(f"127.0.0.1:{service.port}") as channel:
             answer: bytes = channel.unary_unary(METHOD)(service.requests[0], timeout=60)
-        echo = Target(opened.enter_context(_process("bench.echo_server", stdin=answer)))
+        echo = Target(opened.enter_context(process("bench.echo_server", stdin=answer)).port)
         for target in (service, echo):
             drive(target, seconds=SECONDS, clients=SIZES[-1])
         rows = []
@@ -58,20 +57,3 @@ def _row(echo: Sequence[Seen], service: Sequence[Seen]) -> dict[str, float]:
         "echo_p99_ms": round(middle(percentile(one.answered, 0.99) for one in echo), 2),
         "client_cores": round(middle(one.client_cores for one in echo), 2),
     }
-
-
-@contextlib.contextmanager
-def _process(module: str, *arguments: str, stdin: bytes = b"") -> Iterator[int]:
-    """A server in a process of its own; gives its port."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(stdin)
-        child.stdin.close()
-        yield int(child.stdout.readline().split()[0])
-    finally:
-        child.terminate()
-        child.wait(30)

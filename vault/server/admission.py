@@ -2,8 +2,8 @@
 
 A count of waiting reads bounds memory and no time: as many are a second on one day and five on another. So
 what is bounded is the time that a read would wait, by what a read of the last groups took. Who is refused is
-told when to come again, later the more are refused: a refusal costs more than half of an answer, most of it
-in gRPC, and callers who come back too soon would have the server do little else.
+told when to come again, later the more are refused: a refusal costs about half of an answer, most of it in
+gRPC, and callers who come back too soon would have the server do little else.
 """
 
 from typing import Final
