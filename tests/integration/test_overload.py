@@ -51,8 +51,13 @@ class Slow:
         return taken, [wire.failure_of(call) for call in sent if call not in taken]
 
     def learn(self) -> None:
-        """Have it disclose a large group, after which it knows when to refuse."""
-        eventually(lambda: any(call.exception() for call in self.send(BURST)), "a read is refused")
+        """Have it disclose a large group, after which it knows when to refuse. Nothing is left waiting."""
+
+        def refuses() -> bool:
+            ended = [call.exception() for call in self.send(BURST)]
+            return any(ended)
+
+        eventually(refuses, "a read is refused")
 
 
 @pytest.fixture(scope="module")
