@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+_DEADLINE_SECONDS: Final = 10
 METHOD: Final = "/vault.v1.DataService/ReadAttributes"
 BATCH_METHOD: Final = "/vault.v1.DataService/BatchReadAttributes"
 H2LOAD: Final = "h2load"
@@ -58,7 +59,9 @@ def _h2load(port: int, request: bytes, clients: int, requests: int, method: str)
         done = subprocess.run(
             [
                 "h2load", f"-n{requests}", f"-c{clients}", "-m1", f"-d{body}", f"--log-file={log}",
-                "-Hcontent-type: application/grpc", "-Hte: trailers", f"http://127.0.0.1:{port}{method}",
+                "-Hcontent-type: application/grpc", "-Hte: trailers",
+                # as any client of the service: without one the server has to keep the time itself
+                f"-Hgrpc-timeout: {_DEADLINE_SECONDS}S", f"http://127.0.0.1:{port}{method}",
             ],
             capture_output=True, text=True, check=True, timeout=300,
         )  # fmt: skip

@@ -20,12 +20,11 @@ from vault.config import load_settings
 from vault.domain.types import Caller
 from vault.identity.certificates import CertificateAuthenticator
 from vault.server.blocking import BlockingWorker
-from vault.server.data import DataServicer
+from vault.server.data import DataServicer, add_data_service
 from vault.server.edge import Edge
 from vault.server.metrics import Meter
 from vault.server.worker import DisclosureWorker
 from vault.serving import tls_material
-from vault.v1 import data_service_pb2_grpc
 
 CERTIFICATES: Final = "bench-certificates"
 """Folder of the home: ca.pem, client.pem, client.key."""
@@ -60,9 +59,7 @@ async def main(home: Path, customers: int, url: str, port: int, tls: bool) -> No
         def server(edge: Edge) -> grpc.aio.Server:
             # one port for several processes, as workers have it
             made = grpc.aio.server(options=[("grpc.so_reuseport", 1)])
-            data_service_pb2_grpc.add_DataServiceServicer_to_server(
-                DataServicer(edge, worker, pipelines.intake, changes), made
-            )
+            add_data_service(DataServicer(edge, worker, pipelines.intake, changes), made)
             return made
 
         plain = server(_OpenEdge(_OneCaller(), _OneCaller(), meter))

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from sqlalchemy import Connection
@@ -54,7 +54,7 @@ from vault.policy.live import LivePolicy
 from vault.recording import Recorder
 from vault.replay import Replays
 from vault.rights import RightsPipeline
-from vault.server.convert import ResponseWriter
+from vault.server.wire import ResponseWriter
 from vault.showing import ConsentViews
 from vault.store import schema
 from vault.store.consents import SqlConsentRepository
@@ -103,7 +103,7 @@ class Rooms:
 class Pipelines:
     """The pipelines of one process and what they share."""
 
-    disclosure: DisclosurePipeline[Any]
+    disclosure: DisclosurePipeline
     intake: IntakePipeline
     rights: RightsPipeline
     erasure: ErasurePipeline

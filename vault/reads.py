@@ -1,8 +1,9 @@
 """What a read is, from request to answer: the types that go through the disclosure pipeline."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 
 from vault.crypto.envelope import DataKey
 from vault.domain.checks import FieldChecks
@@ -12,53 +13,38 @@ from vault.domain.types import Caller, Form, KeyScope, Reason, ValueType, Wrappe
 from vault.domain.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """One read of one subject by one caller for one purpose."""
+class Read(NamedTuple):
+    """One read of one subject by one caller for one purpose. repr does not show whose."""
 
     caller: Caller
-    customer_number: str = field(repr=False)
+    customer_number: str
     purpose: str
     attributes: tuple[str, ...]
     max_form: Form | None = None
     require_all: bool = False
     request_id: str = ""
 
+    def __repr__(self) -> str:
+        return f"Read({self.caller.id}, {self.purpose}, {', '.join(self.attributes)})"
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+
+_PLAIN_CHARACTERS: Final = 64
+"""A customer number of so many printable ASCII characters at most is fine without a closer look."""
+_REMEMBERED_NAMES: Final = 32
+_NO_KEYS: Final[Mapping[WrappedKey, DataKey | DatavaultError]] = MappingProxyType({})
+
+
+class Attempt(NamedTuple):
     """A read in a group. `keys` are DEKs fetched for an earlier attempt, by the row they came from: they are
     used only with the same row, read again by this attempt's own snapshot. `refreshed` says that the tenant's
     lookup keys were read again for it, or why they could not be."""
 
     read: Read
-    keys: Mapping[WrappedKey, DataKey | DatavaultError] = field(default_factory=dict)
+    keys: Mapping[WrappedKey, DataKey | DatavaultError] = _NO_KEYS
     refreshed: bool | DatavaultError = False
 
 
-@dataclass(frozen=True, slots=True)
-class DisclosedAttribute:
-    """A form and its value, or the reason of a denial. repr shows no value."""
-
-    name: str
-    form: Form | None = None
-    reason: Reason | None = None
-    type: ValueType | None = None
-    value: Value | None = field(default=None, repr=False)
-    version: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one read discloses, before it is recorded."""
-
-    record_id: str
-    bundle_hash: str
-    attributes: Sequence[DisclosedAttribute]
-
-
-@dataclass(frozen=True, slots=True)
-class MissingKeys:
+class MissingKeys(NamedTuple):
     """The item left its group: these DEKs must be unwrapped, and the lookup keys of these tenants read again,
     then it queues again."""
 
@@ -66,29 +52,44 @@ class MissingKeys:
     tenants: tuple[str, ...] = ()
 
 
-M = TypeVar("M")
+Part = Callable[[Value | None, int], bytes]
+"""The part of an answer for an attribute that is shown, given its value (none for `exists`) and version."""
 
 
-class AnswerWriter(Protocol[M]):
-    """Turns an answer into the caller's message (the server implements it)."""
+class AnswerWriter(Protocol):
+    """Writes an answer as the caller gets it, attribute by attribute (the server implements it).
 
-    def build(self, answer: Answer) -> M: ...
+    The parts of the attributes, in order, are begun before their record is durable; `finish` makes them an
+    answer once it is.
+    """
 
-    def size(self, message: M) -> int: ...
+    def given(self, name: str, form: Form, kind: ValueType) -> Part:
+        """What writes the part of an attribute that is shown in this form; made once for many values."""
+
+    def denied(self, name: str, reason: Reason) -> bytes:
+        """The part of an attribute that is denied."""
+
+    def size(self, parts: Sequence[bytes]) -> int:
+        """Bytes on the wire at most, also as a result of a batch."""
+
+    def finish(self, parts: Sequence[bytes], record_id: str, position: int, bundle_hash: str) -> bytes:
+        """The answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Released(Generic[M]):
-    """A message whose record is durable at `position`: it may leave the process."""
+class Released(NamedTuple):
+    """An answer whose record is durable at `position`: it may leave the process. repr shows no value."""
 
-    message: M
+    answer: bytes
     record_id: str
     position: int
     outcome: str = ""
     denials: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Released({self.record_id}, {self.position}, {self.outcome})"
 
-Result = Released[M] | DatavaultError | MissingKeys
+
+Result = Released | DatavaultError | MissingKeys
 
 
 def check_read(read: Read) -> None:
@@ -96,9 +97,30 @@ def check_read(read: Read) -> None:
     Raises:
         InvalidArgumentError: with all wrong fields.
     """
+    number = read.customer_number
+    plain = 0 < len(number) <= _PLAIN_CHARACTERS and number.isascii() and number.isprintable()
+    if plain and not read.request_id and _asked_before(read.purpose, read.attributes):
+        return
     checks = FieldChecks()
     checks.customer_number(read.customer_number)
     checks.name(read.purpose, "purpose")
     checks.names(read.attributes, "attributes", LIMITS.attributes_per_read)
     checks.request_id(read.request_id, optional=True)
     checks.raise_if_any()
+
+
+def _asked_before(purpose: str, attributes: tuple[str, ...]) -> bool:
+    # what is long is not remembered: a caller must not fill the memory
+    if len(attributes) > _REMEMBERED_NAMES or len(purpose) > LIMITS.name_characters:
+        return False
+    longest = max(map(len, attributes), default=0)
+    return longest <= LIMITS.name_characters and _fine(purpose, attributes)
+
+
+@lru_cache(maxsize=1_024)
+def _fine(purpose: str, attributes: tuple[str, ...]) -> bool:
+    """Whether a purpose and a list of attributes are well formed: services ask for the same few."""
+    checks = FieldChecks()
+    checks.name(purpose, "purpose")
+    checks.names(attributes, "attributes", LIMITS.attributes_per_read)
+    return not checks.violations

@@ -32,7 +32,7 @@ from vault.reloading import PolicyReloader
 from vault.server.audit import AuditServicer
 from vault.server.blocking import BlockingWorker
 from vault.server.consent import ConsentServicer
-from vault.server.data import DataServicer
+from vault.server.data import DataServicer, add_data_service
 from vault.server.edge import Edge
 from vault.server.health import HealthMonitor, Probe
 from vault.server.keys import KeyServicer
@@ -49,7 +49,6 @@ from vault.v1 import (
     consent_service_pb2,
     consent_service_pb2_grpc,
     data_service_pb2,
-    data_service_pb2_grpc,
     key_service_pb2,
     key_service_pb2_grpc,
     policy_service_pb2,
@@ -215,7 +214,7 @@ def _registrations(
         Registration(
             data_service_pb2.DESCRIPTOR.services_by_name["DataService"].full_name,
             DataServicer(edge, worker, pipelines.intake, changes),
-            data_service_pb2_grpc.add_DataServiceServicer_to_server,
+            add_data_service,
         ),
         Registration(
             consent_service_pb2.DESCRIPTOR.services_by_name["ConsentService"].full_name,

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.pipelines import House, open_house
+from tests.support.pipelines import House, disclosed, open_house
 from vault.client import DenialReason, Disclosure
-from vault.client.answers import disclosure
 from vault.crypto.envelope import DataKey, key_context
 from vault.crypto.keyring import Keyring, Request
 from vault.crypto.names import class_key
@@ -59,7 +58,7 @@ def read(house: House, number: str, happens: Callable[[], None]) -> tuple[Disclo
 
     outcome = asyncio.run(play())
     if isinstance(outcome, Released):
-        return disclosure(outcome.message), keyring.unwraps
+        return disclosed(outcome), keyring.unwraps
     assert isinstance(outcome, DatavaultError)
     return outcome, keyring.unwraps
 

@@ -113,6 +113,7 @@ def test_a_cancelled_call_of_a_running_group_stays_on_record(faulty: Faulty) -> 
     service, switch = faulty
     number = add_customer(service)
     calls = Calls(service, number)
+    eventually(lambda: gauge(service, "group_seconds") == 0, "the gauge forgot the group of another test")
     with switch.hung():
         gone = calls.send("gone.1")
         eventually(lambda: gauge(service, "group_seconds") > 0, "its group is under way")
@@ -128,6 +129,7 @@ def test_a_call_cancelled_before_its_group_leaves_no_trace(faulty: Faulty) -> No
     service, switch = faulty
     number = add_customer(service)
     calls = Calls(service, number)
+    eventually(lambda: gauge(service, "group_seconds") == 0, "the gauge forgot the group of another test")
     with switch.hung():
         leading = calls.send("leading.1")
         eventually(lambda: gauge(service, "group_seconds") > 0, "its group is under way")

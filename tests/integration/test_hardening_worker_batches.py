@@ -4,6 +4,7 @@ decides when the next message is read."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -61,11 +62,14 @@ class Service:
         self.changes = BlockingWorker("changes")
         self.servicer = DataServicer(edge, self.worker, house.pipelines.intake, self.changes)
 
-    def batch(self, *chunks: pb.BatchReadAttributesRequest) -> AsyncIterator[Any]:
+    async def batch(self, *chunks: pb.BatchReadAttributesRequest) -> AsyncIterator[Any]:
         """The stream of answers, behind the edge; it goes on only as far as it is read."""
-        return DataServicer.BatchReadAttributes.__wrapped__(  # type: ignore[attr-defined,no-any-return]
+        answers = DataServicer.BatchReadAttributes.__wrapped__(  # type: ignore[attr-defined]
             self.servicer, stream_of(chunks), self.caller
         )
+        async with aclosing(answers):
+            async for answer in answers:
+                yield pb.BatchReadAttributesResponse.FromString(answer)
 
     async def settled(self) -> int:
         """How many reads were disclosed once nothing goes on by itself any more."""

@@ -9,8 +9,7 @@ from typing import Any, TypeGuard
 
 import pytest
 
-from tests.support.pipelines import House, open_house
-from vault.client.answers import disclosure
+from tests.support.pipelines import House, disclosed, open_house
 from vault.crypto.keyring import Keyring
 from vault.domain.errors import AuditUnavailableError, DatavaultError, ErrorReason
 from vault.domain.limits import LIMITS
@@ -49,7 +48,7 @@ def cold(house: House) -> Keyring:
     """A keyring without any key, in the place of the house's."""
     rooms = house.rooms
     made = Keyring(rooms.provider, rooms.clock, rooms.randomness)
-    house.pipelines.disclosure._keyring = made
+    house.pipelines.disclosure._opener._keyring = made
     return made
 
 
@@ -79,7 +78,7 @@ async def ended(futures: Sequence["asyncio.Future[Any]"]) -> list[Any]:
 
 def email(outcome: Any) -> Any:
     assert isinstance(outcome, Released), outcome
-    return disclosure(outcome.message).value("email")
+    return disclosed(outcome).value("email")
 
 
 class Faulty:
@@ -270,7 +269,7 @@ def test_a_key_that_breaks_the_unwrapping_is_an_error_of_its_own(
     monkeypatch.setattr(Keyring, "unwrap", faulty)
 
     async def scene(running: DisclosureWorker) -> None:
-        first, *others = [disclosure(each.message) for each in await ended(running.submit(asked))]
+        first, *others = [disclosed(each) for each in await ended(running.submit(asked))]
         assert first.denied["email"].reason == "key-unavailable"
         assert [each.value("email") for each in others] == [f"e{n}@b.example" for n in range(1, 5)]
 
@@ -312,7 +311,7 @@ def test_cancelled_reads_do_not_pile_up_behind_a_kms_that_hangs(
     assert isinstance(missing, MissingKeys)
 
     async def play() -> None:
-        lane = Lane("bulk", house.pipelines.disclosure._keyring, lambda: None, threads=1)
+        lane = Lane("bulk", house.pipelines.disclosure._opener._keyring, lambda: None, threads=1)
         loop = asyncio.get_running_loop()
         lane.fetch([(Waiting(Attempt(ask(house, 0)), loop.create_future()), missing)])
         await asyncio.to_thread(kms.entered.wait)

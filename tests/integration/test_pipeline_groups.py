@@ -10,7 +10,7 @@ from tests.support.pipelines import House, open_house
 from tests.support.service import policies_copy
 from vault import disclosure
 from vault.audit.append import Appender
-from vault.disclosure import DisclosurePipeline
+from vault.disclosing.opening import Opener
 from vault.domain.errors import (
     AnswerTooLargeError,
     AuditUnavailableError,
@@ -113,14 +113,14 @@ def test_a_fault_in_one_item_is_an_internal_error_of_its_own(
 ) -> None:
     """A programming error that only one customer's data lead to: its neighbours are answered, and the error
     says nothing of what went wrong."""
-    reveal = DisclosurePipeline._reveal
+    opened = Opener.open
 
-    def faulty(self: Any, read: Any, *arguments: Any) -> Any:
-        if read.customer_number == numbers[2]:
+    def faulty(self: Any, item: Any, *arguments: Any) -> Any:
+        if item.read.customer_number == numbers[2]:
             raise ZeroDivisionError("secret canary")
-        return reveal(self, read, *arguments)
+        return opened(self, item, *arguments)
 
-    monkeypatch.setattr(DisclosurePipeline, "_reveal", faulty)
+    monkeypatch.setattr(Opener, "open", faulty)
     outcomes = house.read_group(ask_all(house, numbers))
     assert values(outcomes) == [*GOOD[:2], "DatavaultError", *GOOD[3:]]
     assert str(outcomes[2]) == "internal error"

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.pipelines import House, open_house
-from vault.client.answers import disclosure
+from tests.support.pipelines import House, disclosed, open_house
 from vault.domain.errors import DatavaultError, OverloadedError, ShuttingDownError
 from vault.domain.limits import LIMITS
 from vault.reads import Attempt, Read, Released
@@ -70,7 +69,7 @@ def run(house: House, scene: Callable[[DisclosureWorker, Gate], Coroutine[Any, A
 
 def email(outcome: Any) -> Any:
     assert isinstance(outcome, Released), outcome
-    return disclosure(outcome.message).value("email")
+    return disclosed(outcome).value("email")
 
 
 def recorded(house: House, request_id: str) -> int:

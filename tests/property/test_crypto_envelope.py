@@ -1,7 +1,5 @@
 """The envelope for all values, places and changes."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -66,7 +64,7 @@ def test_any_other_version_is_noticed(raw: bytes, scope: ValueScope, version: in
     assume(scope.version != version)
     key = DataKey(raw)
     with pytest.raises(IntegrityError):
-        key.open(replace(scope, version=version), key.seal(scope, b"value", SystemRandomness()))
+        key.open(scope._replace(version=version), key.seal(scope, b"value", SystemRandomness()))
 
 
 @given(st.lists(st.binary(max_size=20), max_size=5), st.lists(st.binary(max_size=20), max_size=5))

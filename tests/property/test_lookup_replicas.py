@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.support.lookups import Steps, email, open_lookup_house, replica_of, rotation
 from tests.support.pipelines import House
 from tests.support.rotation import ToldClock
-from vault.disclosure import DisclosurePipeline
+from vault.disclosing.loading import Loader
 from vault.domain.errors import NotFoundError
 from vault.intake import IntakePipeline
 from vault.keys import lookup_indexing
@@ -190,7 +190,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One house for all runs, looked at two customers at a time."""
     monkeypatch.setattr(lookup_indexing, "_PAGE_ROWS", 2)
     monkeypatch.setattr(IntakePipeline, "_commit", stepping_first(IntakePipeline._commit))
-    monkeypatch.setattr(DisclosurePipeline, "_load_tenant", stepping_first(DisclosurePipeline._load_tenant))
+    monkeypatch.setattr(Loader, "_load_tenant", stepping_first(Loader._load_tenant))
     Replicas.clock = ToldClock()
     with tempfile.TemporaryDirectory() as folder, open_lookup_house(Path(folder), Replicas.clock) as house:
         Replicas.house = house

@@ -26,6 +26,7 @@ from vault.domain.types import Caller, ConsentState, Form, WrappedKey
 from vault.domain.values import TypedValue, Value
 from vault.reads import Attempt, MissingKeys, Read, Released
 from vault.store.sqlite_database import SqliteDatabase
+from vault.v1.data_service_pb2 import ReadAttributesResponse
 from vault.writes import AttributeChange, Write, Written
 
 NOTICES: Final[Mapping[str, tuple[str, int]]] = {
@@ -41,6 +42,11 @@ NOTICES: Final[Mapping[str, tuple[str, int]]] = {
 _COMPARE_SECONDS: Final = 0.02
 YEAR: Final = 365 * 86_400 * 1_000_000
 """Microseconds."""
+
+
+def disclosed(released: Released) -> Disclosure:
+    """An answer as a client reads it."""
+    return disclosure(ReadAttributesResponse.FromString(released.answer))
 
 
 @dataclass(frozen=True)
@@ -93,8 +99,7 @@ class House:
                     keys = {**attempt.keys, **self._keys(result)}
                     again[index] = Attempt(attempt.read, keys, self._refreshed(result) or attempt.refreshed)
                 elif isinstance(result, Released):
-                    result.message.record.position = result.position
-                    outcomes[index] = disclosure(result.message)
+                    outcomes[index] = disclosed(result)
                 else:
                     outcomes[index] = result
             waiting = again

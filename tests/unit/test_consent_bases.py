@@ -131,8 +131,7 @@ def test_a_request_changes_nothing() -> None:
 
 def test_a_state_not_known_is_no_consent() -> None:
     """A state that this release does not know gives nothing."""
-    strange = grant(2)
-    object.__setattr__(strange, "state", "delegated")
+    strange = grant(2)._replace(state="delegated")  # type: ignore[arg-type]
     assert why(grant(1), strange) is Reason.CONSENT_MISSING
 
 

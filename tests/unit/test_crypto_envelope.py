@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-from dataclasses import replace
 
 import pytest
 
@@ -17,12 +16,12 @@ KEY = DataKey(RAW)
 ENVELOPE = KEY.seal(VALUE_SCOPE, b"anna@bank.example", SystemRandomness())
 
 ELSEWHERE = {
-    "tenant": replace(VALUE_SCOPE, tenant="private"),
-    "subject": replace(VALUE_SCOPE, subject=bytes(16)),
-    "attribute": replace(VALUE_SCOPE, attribute="phone"),
-    "type_version": replace(VALUE_SCOPE, type_version=2),
-    "version": replace(VALUE_SCOPE, version=2),
-    "boundary": replace(VALUE_SCOPE, tenant="retai", subject=b"l" + SUBJECT),
+    "tenant": VALUE_SCOPE._replace(tenant="private"),
+    "subject": VALUE_SCOPE._replace(subject=bytes(16)),
+    "attribute": VALUE_SCOPE._replace(attribute="phone"),
+    "type_version": VALUE_SCOPE._replace(type_version=2),
+    "version": VALUE_SCOPE._replace(version=2),
+    "boundary": VALUE_SCOPE._replace(tenant="retai", subject=b"l" + SUBJECT),
 }
 MALFORMED = {
     "empty": b"",
@@ -100,9 +99,9 @@ def test_a_data_key_is_32_bytes(raw: bytes) -> None:
 @pytest.mark.parametrize(
     "scope",
     [
-        replace(VALUE_SCOPE, tenant="\ud800"),
-        replace(VALUE_SCOPE, version=-1),
-        replace(VALUE_SCOPE, version=2**64),
+        VALUE_SCOPE._replace(tenant="\ud800"),
+        VALUE_SCOPE._replace(version=-1),
+        VALUE_SCOPE._replace(version=2**64),
     ],
     ids=["surrogate", "negative", "too large"],
 )
@@ -122,7 +121,7 @@ def test_an_impossible_key_scope_is_a_domain_error() -> None:
 
 def test_key_contexts_differ_where_scopes_differ() -> None:
     """Moving a byte from one part of the scope to the next gives another context."""
-    scopes = [KEY_SCOPE, replace(KEY_SCOPE, tenant="retai"), KeyScope("retai", b"l" + SUBJECT, "contact")]
+    scopes = [KEY_SCOPE, KEY_SCOPE._replace(tenant="retai"), KeyScope("retai", b"l" + SUBJECT, "contact")]
     assert len({key_context(scope) for scope in scopes}) == len(scopes)
 
 
@@ -142,7 +141,7 @@ def test_a_data_key_shows_and_compares_nothing() -> None:
 def test_errors_hold_no_value() -> None:
     """Neither the message nor the chain of a failed open carries the envelope or the plaintext."""
     with pytest.raises(DatavaultError) as caught:
-        KEY.open(replace(VALUE_SCOPE, version=4), ENVELOPE)
+        KEY.open(VALUE_SCOPE._replace(version=4), ENVELOPE)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
     assert "anna" not in str(caught.value)

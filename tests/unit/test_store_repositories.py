@@ -1,7 +1,6 @@
 """Repositories on a real file: what they keep, replace, count and refuse."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,7 +96,7 @@ def test_jurisdictions_are_a_sorted_set(database: Database) -> None:
 
 def test_a_subject_needs_a_jurisdiction(database: Database) -> None:
     """Neither a new nor a known subject can be without one."""
-    bare = NewSubject(mac_of(3), 1, replace(subject_of(3), jurisdictions=()), NOW)
+    bare = NewSubject(mac_of(3), 1, subject_of(3)._replace(jurisdictions=()), NOW)
     with database.write() as connection:
         with pytest.raises(InvalidArgumentError):
             SUBJECTS.insert(connection, TENANT, [bare])

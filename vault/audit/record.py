@@ -39,6 +39,16 @@ class AttributeEntry(NamedTuple):
     rule: str = ""
 
 
+class Entries(dict[str, AttributeEntry]):
+    """The entries of a record with their `text`, for decisions that many records share. Not to be changed."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, entries: Mapping[str, AttributeEntry]) -> None:
+        super().__init__(entries)
+        self.text: Final = _attributes(tuple(entries.items()))
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One audited call for one subject. '' , empty and None mean absent: the key is left out.
@@ -75,7 +85,7 @@ def encode(record: Record) -> bytes:
         InvalidArgumentError: a lone surrogate, or an integer of more than 64 bits.
     """
     text = (
-        f"{{{_low('action', record.action)}{_attributes(tuple(record.attributes.items()))}"
+        f"{{{_low('action', record.action)}{_entries(record.attributes)}"
         f"{_low('caller', record.caller)}{_consents(record.consents)}{_detail(record.detail)}"
         f"{_high('id', record.id)}"
         f"{_middle(record.identity, record.max_form, record.outcome, record.policy, record.purpose)}"
@@ -140,6 +150,10 @@ def _middle(identity: str, max_form: str, outcome: str, policy: str, purpose: st
         + _high("policy", policy)
         + _high("purpose", purpose)
     )
+
+
+def _entries(entries: Mapping[str, AttributeEntry]) -> str:
+    return entries.text if isinstance(entries, Entries) else _attributes(tuple(entries.items()))
 
 
 def _attributes(items: tuple[tuple[str, AttributeEntry], ...]) -> str:

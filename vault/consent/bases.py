@@ -1,7 +1,7 @@
 """Which legal bases hold now, per category (consent.md, "Effective bases, computed at read time").
 
 Pure: it sees the subject's rows and the purposes, and answers. Step 2 of every read. Measured here with five
-rows of consent_state: 3 us for `effective` and 0.1 us for each `for_category`.
+rows of consent_state: 3 us for `effective`. Decisions are shared by reads whose bases are the `same`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,10 +31,12 @@ _SURVIVES: Final = frozenset(basis.value for basis in SURVIVES_RESTRICTION)
 class EffectiveBases:
     """The bases of one subject for one leaf purpose, at one moment.
 
-    `events` are the ids of the consent events in force for the leaf, each once, for the audit record.
+    `events` are the ids of the consent events in force for the leaf, each once, for the audit record. `same`
+    equals that of another one, of any subject, exactly when all but the events is equal: decisions made with
+    the one hold with the other.
     """
 
-    __slots__ = ("_consent", "_declared", "_fallen", "_for_all", "_scope", "_with_consent", "events")
+    __slots__ = ("_consent", "_declared", "_fallen", "_for_all", "_scope", "events", "same")
 
     def __init__(
         self,
@@ -51,14 +53,20 @@ class EffectiveBases:
         self._declared = declared
         self._consent = consent
         self._scope = scope if consent is None else _NONE
-        self._with_consent = declared | {_CONSENT}
         self._fallen = fallen or {}
         self._for_all = for_all
         self.events: Final = events
+        self.same: Final = (
+            declared,
+            consent,
+            self._scope,
+            tuple(sorted(fallen.items())) if fallen else (),
+            for_all,
+        )
 
     def for_category(self, category: str) -> frozenset[str]:
         """Names of the bases that hold for a category, without `any`."""
-        return self._with_consent if category in self._scope else self._declared
+        return self._declared | {_CONSENT} if category in self._scope else self._declared
 
     def reason(self, category: str, wanted: Iterable[str]) -> Reason:
         """Why none of the `wanted` bases holds for a category: of their reasons the one told first."""

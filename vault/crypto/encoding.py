@@ -1,6 +1,7 @@
 """LP, the encoding that binds keys and ciphertexts to what they belong to (keys.md, "Ciphertext")."""
 
 import struct
+from functools import lru_cache
 
 _LENGTH = struct.Struct(">I").pack
 _INTEGER = struct.Struct(">Q").pack
@@ -30,23 +31,32 @@ def integer(number: int) -> bytes:
 def value_binding(tenant: str, subject: bytes, attribute: str, type_version: int, version: int) -> bytes:
     """LP of each of (tenant, subject id, attribute, type_version, value version).
 
-    Equals `lp(...)` of the same parts, in one join: this runs for every attribute of every read, and takes
-    half the time of the general form.
+    Equals `lp(...)` of the same parts: this runs for every attribute of every read, so what repeats is made
+    once.
 
     Raises:
         UnicodeEncodeError: a lone surrogate in a name.
         struct.error: a version outside 0 .. 2**64 - 1.
     """
-    house = tenant.encode()
-    field = attribute.encode()
-    return b"".join(
-        (
-            _LENGTH(len(house)),
-            house,
-            _LENGTH(len(subject)),
-            subject,
-            _LENGTH(len(field)),
-            field,
-            _INTEGERS(8, type_version, 8, version),
-        )
-    )
+    return owner_binding(tenant, subject) + field_binding(attribute) + place_binding(type_version, version)
+
+
+def owner_binding(tenant: str, subject: bytes) -> bytes:
+    """The part of `value_binding` that all values of a subject share."""
+    return _owner(tenant) + _LENGTH(len(subject)) + subject
+
+
+@lru_cache(maxsize=1_024)
+def _owner(tenant: str) -> bytes:
+    return lp(tenant.encode())
+
+
+@lru_cache(maxsize=4_096)
+def field_binding(attribute: str) -> bytes:
+    """The part of `value_binding` that an attribute has for every subject."""
+    return lp(attribute.encode())
+
+
+def place_binding(type_version: int, version: int) -> bytes:
+    """The part of `value_binding` that says which value of the attribute it is."""
+    return _INTEGERS(8, type_version, 8, version)

@@ -14,7 +14,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from vault.crypto.encoding import lp, value_binding
+from vault.crypto.encoding import field_binding, lp, owner_binding, place_binding, value_binding
 from vault.crypto.opaque import KEY_BYTES, Opaque, derive
 from vault.domain.errors import IntegrityError, InvalidArgumentError
 from vault.domain.protocols import Randomness
@@ -30,6 +30,7 @@ _ID_INFO: Final = b"datavault dek id v1"
 _ID_END: Final = 36
 _HEADER_END: Final = 48
 _SHORTEST: Final = 64
+_CHANGED: Final = "a ciphertext was changed, or belongs to another place"
 
 
 class DataKey(Opaque):
@@ -57,9 +58,7 @@ class DataKey(Opaque):
         nonce = randomness.token(_HEADER_END - _ID_END)
         header = self._prefix + nonce
         try:
-            data = header + value_binding(
-                scope.tenant, scope.subject, scope.attribute, scope.type_version, scope.version
-            )
+            data = header + value_binding(*scope)
         except (UnicodeEncodeError, struct.error):
             raise InvalidArgumentError.of("scope", "names are UTF-8, versions unsigned 64-bit") from None
         return header + self._aead.encrypt(nonce, plaintext, data)
@@ -71,20 +70,27 @@ class DataKey(Opaque):
             IntegrityError: the envelope is malformed, sealed under another key or for another scope, or
                 changed.
         """
+        try:
+            owner, field = owner_binding(scope.tenant, scope.subject), field_binding(scope.attribute)
+        except UnicodeEncodeError:
+            raise IntegrityError(_CHANGED) from None
+        return self.open_at(owner + field, scope.type_version, scope.version, envelope)
+
+    def open_at(self, field: bytes, type_version: int, version: int, envelope: bytes) -> bytes:
+        """As `open`, for whoever opens many values: `field` is `owner_binding` and `field_binding` of the
+        scope.
+
+        Raises:
+            IntegrityError: as `open`.
+        """
         header = envelope[:_HEADER_END]
         if header[:_ID_END] != self._prefix or len(envelope) < _SHORTEST:
             raise IntegrityError(_fault(envelope))
         try:
-            return self._aead.decrypt(
-                header[_ID_END:],
-                envelope[_HEADER_END:],
-                header
-                + value_binding(
-                    scope.tenant, scope.subject, scope.attribute, scope.type_version, scope.version
-                ),
-            )
-        except (InvalidTag, UnicodeEncodeError, struct.error):
-            raise IntegrityError("a ciphertext was changed, or belongs to another place") from None
+            data = header + field + place_binding(type_version, version)
+            return self._aead.decrypt(header[_ID_END:], envelope[_HEADER_END:], data)
+        except (InvalidTag, struct.error):
+            raise IntegrityError(_CHANGED) from None
 
 
 def dek_id_of(envelope: bytes) -> bytes:

@@ -7,7 +7,7 @@ row, so it can never answer for a row that was erased, replaced or moved.
 import hmac
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -83,17 +83,18 @@ class Keyring:
         """Keys in the cache now."""
         return len(self._cache)
 
-    def cached(self, scope: KeyScope, key: WrappedKey) -> DataKey | None:
-        """The DEK, if it is here. Never waits for the provider."""
-        place = _place(scope, key)
+    def cached_of(self, tenant: str, subject: bytes, keys: Iterable[WrappedKey]) -> dict[bytes, DataKey]:
+        """Those of a subject's DEKs that are here, by dek id. Never waits for the provider."""
+        held: dict[bytes, DataKey] = {}
         now = self._clock.monotonic()
         with self._lock:
-            found = self._find(place, now)
-            if found is None:
-                self.misses += 1
-            else:
-                self.hits += 1
-            return found
+            for key in keys:
+                key_class, dek_id, wrapped, _ = key
+                found = self._find((wrapped, subject, tenant, dek_id, key_class), now)
+                if found is not None:
+                    held[dek_id] = found
+            self.hits += len(held)
+        return held
 
     def unwrap(self, requests: Sequence[Request]) -> list[DataKey | DatavaultError]:
         """Each request's DEK, or its own error; blocks while the provider works.
@@ -115,6 +116,7 @@ class Keyring:
                     for at in range(begin, min(begin + _SLICE, len(places))):
                         found = self._find(places[at], now)
                         if found is None:
+                            self.misses += 1
                             awaited.append((at, self._board(places[at], requests[at], mine)))
                         else:
                             answers[at] = found

@@ -2,14 +2,12 @@
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from functools import lru_cache
 from typing import Final
 
 from vault.domain.errors import InvalidArgumentError, Violation
 from vault.domain.limits import LIMITS
 from vault.domain.types import NAME
 
-_REMEMBERED_NAMES: Final = 32
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _JURISDICTION: Final = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -44,8 +42,6 @@ class FieldChecks:
         )
 
     def names(self, values: Sequence[str], field: str, most: int) -> None:
-        if len(values) <= _REMEMBERED_NAMES and _all_fine(tuple(values), most):
-            return
         if not self.require(0 < len(values) <= most, field, f"must hold 1 to {most} ids"):
             return
         seen: set[str] = set()
@@ -96,17 +92,6 @@ def _further(count: int) -> str:
     if not count:
         return ""
     return "; 1 more field is wrong" if count == 1 else f"; {count} more fields are wrong"
-
-
-def _all_fine(names: tuple[str, ...], most: int) -> bool:
-    # long names are refused before anything is remembered: a caller must not fill the memory
-    return all(len(name) <= LIMITS.name_characters for name in names) and _remembered_fine(names, most)
-
-
-@lru_cache(maxsize=1_024)
-def _remembered_fine(names: tuple[str, ...], most: int) -> bool:
-    """Services ask for the same few lists of attributes again and again."""
-    return 0 < len(names) <= most and len(set(names)) == len(names) and all(map(well_formed, names))
 
 
 def well_formed(name: str) -> bool:

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from vault.domain.errors import IntegrityError
@@ -23,6 +23,8 @@ _DAY_MICROSECONDS: Final = 86_400_000_000
 _INTEGERS: Final = frozenset({ValueType.INT64, ValueType.TIMESTAMP})
 _WRONG_TYPE: Final = "the stored value is not of the declared type"
 _Parameters = Mapping[str, Any]
+Show = Callable[[Value, Callable[[bytes], bytes]], Value | None]
+"""The value as a form shows it, given the value and what makes pseudonyms; see `apply_form`."""
 
 
 def apply_form(
@@ -36,24 +38,43 @@ def apply_form(
     Raises:
         IntegrityError: the value is not of the declared type, or the form does not fit it.
     """
-    if spec.form is Form.EXISTS:
-        return None
-    _check_type(attribute.type, value)
+    return form_of(attribute, spec)(value, pseudonym)
+
+
+def form_of(attribute: Attribute, spec: FormSpec) -> Show:
+    """`apply_form` of one attribute and form, for whoever shows many values: what does not depend on the
+    value is looked up once. Never raises; the function given raises as `apply_form`."""
+    kind, wanted = attribute.type, _PYTHON_TYPES[attribute.type]
+    show = _shown_as(kind, spec)
+
+    def checked(value: Value, pseudonym: Callable[[bytes], bytes]) -> Value | None:
+        if type(value) is not wanted:
+            raise IntegrityError(_WRONG_TYPE)
+        return show(value, pseudonym)
+
+    return _nothing if spec.form is Form.EXISTS else checked
+
+
+def _shown_as(kind: ValueType, spec: FormSpec) -> Show:
+    """What `form_of` does with a value of the declared type."""
     if spec.form is Form.CLEAR:
-        return value
+        return lambda value, _: value
     if spec.form is Form.PSEUDONYMISE:
-        return pseudonym(_stored_bytes(attribute.type, value))
+        return lambda value, pseudonym: pseudonym(_stored_bytes(kind, value))
     for parameter in spec.parameters:
-        form, show = SHAPES.get(parameter, (None, None))
-        if form is spec.form and show is not None:
-            return show(attribute.type, spec.parameters, value)
-    raise IntegrityError(f"the form {spec.form.value} of this attribute has no known parameters")
+        form, shape = SHAPES.get(parameter, (None, None))
+        if form is spec.form and shape is not None:
+            show, parameters = shape, spec.parameters
+            return lambda value, _: show(kind, parameters, value)
+    return partial(_refuse, spec.form)
 
 
-def _check_type(kind: ValueType, value: Value) -> None:
-    wanted = _PYTHON_TYPES[kind]
-    if type(value) is not wanted:
-        raise IntegrityError(_WRONG_TYPE)
+def _nothing(_: Value, __: Callable[[bytes], bytes]) -> None:
+    """`exists` shows nothing of the value."""
+
+
+def _refuse(form: Form, _: Value, __: Callable[[bytes], bytes]) -> Value | None:
+    raise IntegrityError(f"the form {form.value} of this attribute has no known parameters")
 
 
 def _stored_bytes(kind: ValueType, value: Value) -> bytes:

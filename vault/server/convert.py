@@ -1,7 +1,7 @@
 """Between proto messages and domain types, by tables."""
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from google.protobuf import timestamp_pb2
@@ -9,9 +9,8 @@ from google.protobuf import timestamp_pb2
 from vault.domain.errors import InvalidArgumentError
 from vault.domain.types import ConsentState, Form, Reason, ValueType
 from vault.domain.values import TypedValue
-from vault.reads import Answer, DisclosedAttribute
 from vault.recording import RecordedAt
-from vault.v1 import consent_service_pb2, data_service_pb2, values_pb2
+from vault.v1 import consent_service_pb2, values_pb2
 
 FORM_NUMBERS: Final[Mapping[Form, Any]] = {form: values_pb2.Form.Value(f"FORM_{form.name}") for form in Form}
 FORMS: Final[Mapping[int, Form]] = {number: form for form, number in FORM_NUMBERS.items()}
@@ -23,7 +22,6 @@ STATE_NUMBERS: Final[Mapping[ConsentState, Any]] = {
 }
 STATES: Final[Mapping[int, ConsentState]] = {number: state for state, number in STATE_NUMBERS.items()}
 
-_FRAME_BYTES: Final = 64
 DENIAL_DETAILS: Final[Mapping[Reason, str]] = {
     Reason.NOT_PERMITTED: "no rule permits this attribute for this purpose in a form asked for",
     Reason.NOT_AVAILABLE: "the customer's data is not available",
@@ -85,54 +83,6 @@ def max_form(number: int) -> Form | None:
     if number and number not in FORMS:
         raise InvalidArgumentError.of("max_form", "is not a form")
     return FORMS.get(number)
-
-
-def _set_timestamp(message: values_pb2.Value, value: Any) -> None:
-    message.timestamp_value.CopyFrom(timestamp(value))
-
-
-def _setter(name: str) -> Callable[[values_pb2.Value, Any], None]:
-    return lambda message, value: setattr(message, name, value)
-
-
-_SETTERS: Final[Mapping[ValueType, Callable[[values_pb2.Value, Any], None]]] = {
-    kind: _setter(f"{kind.value}_value") for kind in ValueType
-} | {ValueType.TIMESTAMP: _set_timestamp}
-
-
-def _set_value(message: values_pb2.Value, attribute: DisclosedAttribute) -> None:
-    value = attribute.value
-    if attribute.form is Form.CLEAR and attribute.type is not None:
-        _SETTERS[attribute.type](message, value)
-    elif isinstance(value, bytes):
-        message.bytes_value = value
-    elif isinstance(value, str):
-        message.string_value = value
-
-
-class ResponseWriter:
-    """Builds ReadAttributesResponse messages (the AnswerWriter of the disclosure pipeline)."""
-
-    def build(self, answer: Answer) -> data_service_pb2.ReadAttributesResponse:
-        message = data_service_pb2.ReadAttributesResponse(bundle_hash=answer.bundle_hash)
-        message.record.record_id = answer.record_id
-        add = message.attributes.add
-        for attribute in answer.attributes:
-            if attribute.form is not None:
-                result = add(
-                    name=attribute.name, form=FORM_NUMBERS[attribute.form], version=attribute.version
-                )
-                if attribute.value is not None:
-                    _set_value(result.value, attribute)
-            elif attribute.reason is not None:
-                denial = add(name=attribute.name).denial
-                denial.reason = REASON_NUMBERS[attribute.reason]
-                denial.detail = DENIAL_DETAILS[attribute.reason]
-        return message
-
-    def size(self, message: data_service_pb2.ReadAttributesResponse) -> int:
-        """Bytes on the wire at most, with the position that is set later and as a result of a batch."""
-        return message.ByteSize() + _FRAME_BYTES
 
 
 def record_ref(recorded: RecordedAt) -> values_pb2.RecordRef:

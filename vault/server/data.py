@@ -5,13 +5,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Final
+from typing import Final
+
+import grpc
 
 from vault.domain.errors import DatavaultError, InvalidArgumentError
 from vault.domain.limits import LIMITS
 from vault.domain.types import Caller
 from vault.intake import IntakePipeline
-from vault.reads import Read, Released
+from vault.reads import Read
 from vault.server.blocking import BlockingWorker
 from vault.server.convert import max_form, typed_value
 from vault.server.edge import Edge, stream, unary
@@ -19,18 +21,17 @@ from vault.server.errors import item_error
 from vault.server.flow import AnswerBudget, StreamShare, largest_answer, read_ahead
 from vault.server.lane import ReadOutcome
 from vault.server.metrics import Meter
+from vault.server.wire import batch_error, batch_result
 from vault.server.worker import DisclosureWorker
 from vault.v1 import data_service_pb2 as pb
-from vault.v1 import data_service_pb2_grpc, values_pb2
+from vault.v1 import values_pb2
 from vault.writes import AttributeChange, Write, Written
 
 _WRITES_PER_TRANSACTION: Final = 100
-_FRAME_BYTES: Final = 32
-"""Index, tags and lengths around one result of a batch: less than this."""
 
 
-class DataServicer(data_service_pb2_grpc.DataServiceServicer):
-    """Reading and writing attributes."""
+class DataServicer:
+    """Reading and writing attributes. Answers of reads are bytes already, see vault/server/wire.py."""
 
     def __init__(
         self, edge: Edge, worker: DisclosureWorker, intake: IntakePipeline, changes: BlockingWorker
@@ -42,19 +43,25 @@ class DataServicer(data_service_pb2_grpc.DataServiceServicer):
         self._budget = AnswerBudget()
 
     @unary
-    async def ReadAttributes(
-        self, request: pb.ReadAttributesRequest, caller: Caller
-    ) -> pb.ReadAttributesResponse:
-        (future,) = self._worker.submit([_question(request, caller)(request.customer_number)])
-        outcome = await future
-        if isinstance(outcome, DatavaultError):
-            raise outcome
-        return _released(outcome, self.edge.meter)
+    async def ReadAttributes(self, request: pb.ReadAttributesRequest, caller: Caller) -> bytes:
+        _check_most(len(request.attributes), LIMITS.attributes_per_read, "attributes")
+        read = Read(
+            caller,
+            request.customer_number,
+            request.purpose,
+            tuple(request.attributes),
+            max_form(request.max_form),
+            request.require_all,
+            request.request_id,
+        )
+        released = await self._worker.ask(read)
+        self.edge.meter.read(released.outcome, released.denials)
+        return released.answer
 
     @stream
     async def BatchReadAttributes(
         self, requests: AsyncIterator[pb.BatchReadAttributesRequest], caller: Caller
-    ) -> AsyncIterator[pb.BatchReadAttributesResponse]:
+    ) -> AsyncIterator[bytes]:
         under_way: deque[asyncio.Future[ReadOutcome]] = deque()
         share = StreamShare(self._budget)
 
@@ -73,17 +80,15 @@ class DataServicer(data_service_pb2_grpc.DataServiceServicer):
         try:
             async with aclosing(read_ahead(requests, begin)) as parts:
                 async for count, reserved in parts:
-                    response, size = pb.BatchReadAttributesResponse(), 0
+                    response = bytearray()
                     for _ in range(count):
                         result = _result(index, await under_way.popleft(), self.edge.meter)
                         index += 1
-                        more = result.ByteSize() + _FRAME_BYTES
-                        if size and size + more > LIMITS.batch_message_bytes:
-                            yield response
-                            response, size = pb.BatchReadAttributesResponse(), 0
-                        response.results.append(result)
-                        size += more
-                    yield response
+                        if response and len(response) + len(result) > LIMITS.batch_message_bytes:
+                            yield bytes(response)
+                            response.clear()
+                        response += result
+                    yield bytes(response)
                     share.give(reserved)
         finally:
             # reads that nobody will see are cancelled before they are taken
@@ -135,10 +140,32 @@ class DataServicer(data_service_pb2_grpc.DataServiceServicer):
         return outcomes
 
 
-def _question(
-    request: pb.ReadAttributesRequest | pb.BatchReadAttributesRequest, caller: Caller
-) -> Callable[[str], Read]:
-    """What is asked of a customer, or of each customer of a chunk."""
+def add_data_service(servicer: DataServicer, server: grpc.aio.Server) -> None:
+    """Register the servicer as the generated function does, but for answers that are bytes already."""
+    handlers = {
+        "ReadAttributes": grpc.unary_unary_rpc_method_handler(
+            servicer.ReadAttributes, pb.ReadAttributesRequest.FromString
+        ),
+        "BatchReadAttributes": grpc.stream_stream_rpc_method_handler(
+            servicer.BatchReadAttributes, pb.BatchReadAttributesRequest.FromString
+        ),
+        "WriteAttributes": grpc.unary_unary_rpc_method_handler(
+            servicer.WriteAttributes,
+            pb.WriteAttributesRequest.FromString,
+            pb.WriteAttributesResponse.SerializeToString,
+        ),
+        "BatchWriteAttributes": grpc.stream_stream_rpc_method_handler(
+            servicer.BatchWriteAttributes,
+            pb.BatchWriteAttributesRequest.FromString,
+            pb.BatchWriteAttributesResponse.SerializeToString,
+        ),
+    }
+    name = pb.DESCRIPTOR.services_by_name["DataService"].full_name
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+
+
+def _question(request: pb.BatchReadAttributesRequest, caller: Caller) -> Callable[[str], Read]:
+    """What is asked of each customer of a chunk."""
     _check_most(len(request.attributes), LIMITS.attributes_per_read, "attributes")
     return partial(
         Read,
@@ -151,17 +178,11 @@ def _question(
     )
 
 
-def _result(index: int, outcome: ReadOutcome, meter: Meter) -> pb.BatchReadResult:
+def _result(index: int, outcome: ReadOutcome, meter: Meter) -> bytes:
     if isinstance(outcome, DatavaultError):
-        return pb.BatchReadResult(index=index, error=item_error(outcome))
-    return pb.BatchReadResult(index=index, answer=_released(outcome, meter))
-
-
-def _released(released: Released[Any], meter: Meter) -> pb.ReadAttributesResponse:
-    message: pb.ReadAttributesResponse = released.message
-    message.record.position = released.position
-    meter.read(released.outcome, released.denials)
-    return message
+        return batch_error(index, item_error(outcome))
+    meter.read(outcome.outcome, outcome.denials)
+    return batch_result(index, outcome.answer)
 
 
 def _write_or_error(request: pb.WriteAttributesRequest, caller: Caller) -> Write | DatavaultError:

@@ -10,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import structlog
 
@@ -21,7 +20,7 @@ from vault.reads import Attempt, MissingKeys, Released
 
 log = structlog.get_logger("datavault.worker")
 
-ReadOutcome = Released[Any] | DatavaultError
+ReadOutcome = Released | DatavaultError
 
 
 class Waiting:

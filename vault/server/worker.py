@@ -12,7 +12,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import structlog
 
@@ -27,7 +28,7 @@ from vault.domain.errors import (
 )
 from vault.domain.limits import LIMITS
 from vault.domain.protocols import Clock
-from vault.reads import Attempt, MissingKeys, Read
+from vault.reads import Attempt, MissingKeys, Read, Released
 from vault.server.admission import Admission
 from vault.server.lane import Lacking, Lane, ReadOutcome, Waiting
 
@@ -51,14 +52,14 @@ class WorkerState:
 class DisclosureWorker:
     """Queues reads from the event loop and answers them there."""
 
-    def __init__(self, pipeline: DisclosurePipeline[Any], keyring: Keyring, clock: Clock) -> None:
+    def __init__(self, pipeline: DisclosurePipeline, keyring: Keyring, clock: Clock) -> None:
         self._pipeline = pipeline
         self._clock = clock
         self._wake = threading.Event()
         # one read must not wait for another's KMS call; a bulk is best gathered into few of them
         self._single = Lane("single", keyring, self._wake.set, threads=2, refresh=self._refresh)
         self._bulk = Lane("bulk", keyring, self._wake.set, threads=1, refresh=self._refresh)
-        self._unanswered: set[asyncio.Future[ReadOutcome]] = set()
+        self._unanswered: set[Waiting] = set()
         self._stopping = False
         self._dead = False
         self._drained = asyncio.Event()
@@ -78,11 +79,30 @@ class DisclosureWorker:
     @property
     def state(self) -> WorkerState:
         """Read from any thread."""
-        began = self._group_began
-        stuck = self._clock.monotonic() - began if began else 0.0
-        return WorkerState(len(self._unanswered), stuck, self._groups, self._reads, self._dead)
+        return WorkerState(
+            len(self._unanswered), self._stuck_seconds(), self._groups, self._reads, self._dead
+        )
 
     # --- on the event loop ---------------------------------------------------------------------------------
+
+    async def ask(self, read: Read) -> Released:
+        """Have one read disclosed.
+
+        Raises:
+            DatavaultError: of the read, or why it was not taken, as `submit`.
+        """
+        self._refuse_if_unable(1, LIMITS.queued_reads)
+        self._admission.admit(len(self._single))
+        waiting = Waiting(Attempt(read), asyncio.get_running_loop().create_future())
+        self._unanswered.add(waiting)
+        try:
+            self._queue(self._single, (waiting,))
+            outcome = await waiting.future
+        finally:
+            self._forget(waiting)
+        if isinstance(outcome, DatavaultError):
+            raise outcome
+        return outcome
 
     def submit(self, reads: Sequence[Read], *, bulk: bool = False) -> "list[asyncio.Future[ReadOutcome]]":
         """Queue reads; one future per read.
@@ -91,20 +111,16 @@ class DisclosureWorker:
             OverloadedError: the queue is full, or what waits in it takes too long. ShuttingDownError.
             AuditUnavailableError: the group under way is stuck, so nothing could be recorded in time.
         """
-        most = LIMITS.queued_reads // 2 if bulk else LIMITS.queued_reads
-        self._refuse_if_unable(len(reads), most)
+        self._refuse_if_unable(len(reads), LIMITS.queued_reads // 2 if bulk else LIMITS.queued_reads)
         if not bulk:
             self._admission.admit(len(self._single))
         loop = asyncio.get_running_loop()
-        waiting = [Waiting(Attempt(read), loop.create_future()) for read in reads]
-        futures = [each.future for each in waiting]
-        for future in futures:
-            future.add_done_callback(self._forget)
-        self._unanswered.update(futures)
-        (self._bulk if bulk else self._single).put(waiting, LIMITS.queued_reads)
-        if not self._wake.is_set():
-            self._wake.set()
-        return futures
+        queued = [Waiting(Attempt(read), loop.create_future()) for read in reads]
+        for waiting in queued:
+            waiting.future.add_done_callback(partial(self._forget, waiting))
+        self._unanswered.update(queued)
+        self._queue(self._bulk if bulk else self._single, queued)
+        return [waiting.future for waiting in queued]
 
     async def submit_chunk(self, reads: Sequence[Read]) -> "list[asyncio.Future[ReadOutcome]]":
         """Queue reads of a batch, waiting for room.
@@ -118,19 +134,29 @@ class DisclosureWorker:
             except OverloadedError:
                 await asyncio.sleep(LIMITS.group_milliseconds / 1_000)
 
-    def _forget(self, future: "asyncio.Future[ReadOutcome]") -> None:
-        self._unanswered.discard(future)
+    def _queue(self, lane: Lane, waiting: Sequence[Waiting]) -> None:
+        lane.put(waiting, LIMITS.queued_reads)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def _forget(self, waiting: Waiting, _: object = None) -> None:
+        """It is answered, or nobody waits for it any more."""
+        self._unanswered.discard(waiting)
         if self._stopping and not self._unanswered:
             self._drained.set()
 
     def _refuse_if_unable(self, count: int, most: int) -> None:
-        state = self.state
         if self._stopping:
             raise ShuttingDownError("the server is stopping: try another replica")
-        if state.stopped or state.stuck_seconds > LIMITS.append_stuck_seconds:
+        if self._dead or self._stuck_seconds() > LIMITS.append_stuck_seconds:
             raise _unrecordable()
-        if state.queued + count > most:
+        if len(self._unanswered) + count > most:
             raise OverloadedError("too many reads are waiting")
+
+    def _stuck_seconds(self) -> float:
+        """How long the group under way has taken."""
+        began = self._group_began
+        return self._clock.monotonic() - began if began else 0.0
 
     async def stop(self) -> None:
         """Take no more reads, finish those that were accepted, end the thread."""
@@ -147,9 +173,7 @@ class DisclosureWorker:
     def _answer_all(self, error: DatavaultError) -> None:
         unanswered = list(self._unanswered)
         self._unanswered.clear()
-        for future in unanswered:
-            if not future.done():
-                future.set_result(error)
+        _settle([(waiting, error) for waiting in unanswered])
 
     def _refresh(self, tenant: str) -> None:
         self._pipeline.refresh(tenant)

@@ -75,25 +75,28 @@ def _assemble(rows: list[Row]) -> dict[bytes, Found]:
     values: defaultdict[bytes, dict[str, StoredValue]] = defaultdict(dict)
     consents: defaultdict[bytes, list[ConsentEntry]] = defaultdict(list)
     damaged: set[bytes] = set()
+    # what calling the class comes to, without its checks of arguments, which take as long again
+    made = tuple.__new__
     for kind, subject, a, b, c, d, e, f, g, h, i in rows:
         if kind == _VALUE:
             if type(a) is str and type(b) is type(c) is type(e) is int and type(d) is bytes:
-                values[subject][a] = StoredValue(a, b, c, d, e)
+                values[subject][a] = made(StoredValue, (a, b, c, d, e))
                 continue
         elif kind == _CONSENT:
             texts = type(a) is type(b) is type(d) is type(e) is type(h) is type(i) is str
             if texts and type(c) is type(f) is type(g) is int:
                 lane, state = lane_and_state(b, e)
-                consents[subject].append(ConsentEntry(a, lane, c, d, state, f, g, name_set(h), i))
+                entry = made(ConsentEntry, (a, lane, c, d, state, f, g, name_set(h), i))
+                consents[subject].append(entry)
                 continue
         elif kind == _KEY:
             if type(a) is type(c) is bytes and type(b) is str and type(d) is int:
-                keys[subject][a] = WrappedKey(b, a, c, d != 0)
+                keys[subject][a] = made(WrappedKey, (b, a, c, d != 0))
                 continue
         else:
             asked.append((a, subject))
             if type(b) is type(c) is type(f) is str and type(d) is type(e) is int:
-                subjects[subject] = Subject(subject, b, names(c), d, e, f)
+                subjects[subject] = made(Subject, (subject, b, names(c), d, e, f))
                 continue
         damaged.add(subject)
     return {

@@ -1,0 +1,1 @@
+"""The steps of a disclosure; vault/disclosure.py takes reads through them."""
