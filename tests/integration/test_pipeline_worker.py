@@ -92,6 +92,37 @@ def test_what_queues_while_a_group_is_under_way_is_the_next_group(house: House) 
     run(house, scene)
 
 
+@pytest.mark.parametrize(("around", "pauses"), [(2, 0), (3, 3), (8, 3)])
+def test_callers_who_were_just_answered_are_given_a_moment_to_ask_again(
+    house: House, monkeypatch: pytest.MonkeyPatch, around: int, pauses: int
+) -> None:
+    """Not for ever, and not where there were but one or two."""
+    paused: list[float] = []
+    monkeypatch.setattr(worker, "sleep", paused.append)
+
+    async def scene(running: DisclosureWorker, gate: Gate) -> None:
+        gate.open.set()
+        await asyncio.gather(*running.submit([ask(house, n) for n in range(around)]))
+        await running.submit([ask(house, 0)])[0]
+
+    house.read_group([ask(house, n) for n in range(around)])
+    run(house, scene)
+    assert len(paused) == pauses
+
+
+def test_no_pause_is_made_for_callers_who_are_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three quarters of them are enough."""
+    monkeypatch.setattr(worker, "sleep", lambda _: pytest.fail("it paused"))
+
+    async def scene(running: DisclosureWorker, gate: Gate) -> None:
+        gate.open.set()
+        await asyncio.gather(*running.submit([ask(house, n) for n in range(8)]))
+        await asyncio.gather(*running.submit([ask(house, n) for n in range(6)]))
+
+    house.read_group([ask(house, n) for n in range(8)])
+    run(house, scene)
+
+
 def test_a_read_cancelled_before_its_group_is_dropped(house: House) -> None:
     """It is never taken: no record, no decryption; its neighbours are answered."""
 
