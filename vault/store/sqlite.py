@@ -6,6 +6,7 @@ overwrites what is deleted (its limits: keys.md, "Erasure").
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from vault.domain.errors import ConfigurationError, DatavaultError, StoreUnavailableError
+from vault.store.checkpointer import AUTOMATIC_PAGES
 
 _UNAVAILABLE: Final = {
     sqlite3.SQLITE_BUSY: "the database is locked",
@@ -89,30 +91,38 @@ def engine(
         "PRAGMA secure_delete=ON",
         "PRAGMA trusted_schema=OFF",
         f"PRAGMA query_only={'ON' if query_only else 'OFF'}",
+        f"PRAGMA wal_autocheckpoint={AUTOMATIC_PAGES}",
     )
-    # mode=rw: a missing file is an error, never a new empty database
-    uri = path.as_uri() + "?mode=rw"
-
-    def connect() -> sqlite3.Connection:
-        # used by one thread, closed by whoever shuts down
-        opened = sqlite3.connect(
-            uri, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=False, factory=driver
-        )
-        try:
-            for pragma in pragmas:
-                opened.execute(pragma).fetchall()
-        except BaseException:
-            opened.close()
-            raise
-        return opened
-
-    made = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
+    made = create_engine(
+        "sqlite://",
+        creator=lambda: connect(path, pragmas, busy_seconds=busy_seconds, driver=driver),
+        poolclass=NullPool,
+        hide_parameters=True,
+    )
 
     @event.listens_for(made, "begin")
     def _begin(connection: Connection) -> None:
         raw(connection).execute(begin)
 
     return made
+
+
+def connect(
+    path: Path, pragmas: Sequence[str], *, busy_seconds: float, driver: type[sqlite3.Connection]
+) -> sqlite3.Connection:
+    """A connection of the driver, used by one thread and closed by whoever shuts down."""
+    # mode=rw: a missing file is an error, never a new empty database
+    uri = path.as_uri() + "?mode=rw"
+    opened = sqlite3.connect(
+        uri, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=False, factory=driver
+    )
+    try:
+        for pragma in pragmas:
+            opened.execute(pragma).fetchall()
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 def raw(connection: Connection) -> sqlite3.Connection:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from vault.domain.errors import DatavaultError, StartRefusedError, StoreUnavailableError
 from vault.store import scrub, sqlite
+from vault.store.checkpointer import Checkpointer
 from vault.store.database import Block, Database, Side, close_quietly
 from vault.store.filelock import FileLock
 from vault.store.slot import FairSlot
@@ -28,6 +29,8 @@ SLOT_SECONDS: Final = 5.0
 BUSY_SECONDS: Final = 2.0
 """How long a transaction waits for another process."""
 PROBE_SECONDS: Final = 1.0
+CHECKPOINT_SECONDS: Final = 2.0
+"""How long closing waits for a checkpoint under way."""
 
 
 class SqliteDatabase(Database):
@@ -55,6 +58,8 @@ class SqliteDatabase(Database):
         self._writer = sqlite.engine(
             self.path, begin="BEGIN IMMEDIATE", query_only=False, busy_seconds=busy_seconds, driver=driver
         )
+        self._checkpointer: Checkpointer | None = None
+        self._driver = driver
         self._slot = FairSlot()
         self._slot_seconds = slot_seconds
         self._turnstile: Turnstile | None = None
@@ -120,10 +125,18 @@ class SqliteDatabase(Database):
     def join(self) -> None:
         """See Database.join: one server alone uses a file."""
         self.lock_exclusively()
+        self._start_checkpointer()
 
     def share(self) -> None:
         """See Database.share: changes take turns with those of the other processes."""
         self._turnstile = Turnstile(self.path)
+        self._start_checkpointer()
+
+    def _start_checkpointer(self) -> None:
+        self._checkpointer = Checkpointer(
+            lambda: sqlite.connect(self.path, (), busy_seconds=0.0, driver=self._driver)
+        )
+        self._checkpointer.start()
 
     def lock_exclusively(self) -> None:
         """Claim the file for this server until `close()` or the end of the process.
@@ -146,6 +159,8 @@ class SqliteDatabase(Database):
 
     def close(self) -> None:
         """See Database.close."""
+        if self._checkpointer is not None:
+            self._checkpointer.stop(CHECKPOINT_SECONDS)
         with self._guard:
             self._closed = True
             connections = list(self._connections)
@@ -165,6 +180,8 @@ class SqliteDatabase(Database):
         try:
             with self._writing(Block.WRITE) as connection:
                 yield connection
+            if self._checkpointer is not None:
+                self._checkpointer.committed()
         finally:
             self._give_slot()
 
