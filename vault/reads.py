@@ -1,46 +1,44 @@
 """What a read is, from request to answer: the types that go through the disclosure pipeline."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from vault.crypto.envelope import DataKey
-from vault.domain.checks import FieldChecks
+from vault.domain.checks import FieldChecks, is_request_id
 from vault.domain.errors import DatavaultError
 from vault.domain.limits import LIMITS
 from vault.domain.types import Caller, Form, KeyScope, Reason, ValueType, WrappedKey
 from vault.domain.values import Value
 
 
-class Read(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Read:
     """One read of one subject by one caller for one purpose. repr does not show whose."""
 
     caller: Caller
-    customer_number: str
+    customer_number: str = field(repr=False)
     purpose: str
     attributes: tuple[str, ...]
     max_form: Form | None = None
     require_all: bool = False
     request_id: str = ""
 
-    def __repr__(self) -> str:
-        return f"Read({self.caller.id}, {self.purpose}, {', '.join(self.attributes)})"
-
 
 _PLAIN_CHARACTERS: Final = 64
 """A customer number of so many printable ASCII characters at most is fine without a closer look."""
 _REMEMBERED_NAMES: Final = 32
-_NO_KEYS: Final[Mapping[WrappedKey, DataKey | DatavaultError]] = MappingProxyType({})
 
 
-class Attempt(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Attempt:
     """A read in a group. `keys` are DEKs fetched for an earlier attempt, by the row they came from: they are
     used only with the same row, read again by this attempt's own snapshot. `refreshed` says that the tenant's
     lookup keys were read again for it, or why they could not be."""
 
     read: Read
-    keys: Mapping[WrappedKey, DataKey | DatavaultError] = _NO_KEYS
+    keys: Mapping[WrappedKey, DataKey | DatavaultError] = field(default_factory=dict, repr=False)
     refreshed: bool | DatavaultError = False
 
 
@@ -59,7 +57,7 @@ Part = Callable[[Value | None, int], bytes]
 class AnswerWriter(Protocol):
     """Writes an answer as the caller gets it, attribute by attribute (the server implements it).
 
-    The parts of the attributes, in order, are begun before their record is durable; `finish` makes them an
+    The parts of the attributes, in order, are written before their record is durable; `finish` makes them an
     answer once it is.
     """
 
@@ -76,17 +74,15 @@ class AnswerWriter(Protocol):
         """The answer."""
 
 
-class Released(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Released:
     """An answer whose record is durable at `position`: it may leave the process. repr shows no value."""
 
-    answer: bytes
+    answer: bytes = field(repr=False)
     record_id: str
     position: int
     outcome: str = ""
     denials: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        return f"Released({self.record_id}, {self.position}, {self.outcome})"
 
 
 Result = Released | DatavaultError | MissingKeys
@@ -97,16 +93,20 @@ def check_read(read: Read) -> None:
     Raises:
         InvalidArgumentError: with all wrong fields.
     """
-    number = read.customer_number
-    plain = 0 < len(number) <= _PLAIN_CHARACTERS and number.isascii() and number.isprintable()
-    if plain and not read.request_id and _asked_before(read.purpose, read.attributes):
+    fine = _asked_before(read.purpose, read.attributes)
+    if fine and _plain(read.customer_number) and is_request_id(read.request_id, optional=True):
         return
     checks = FieldChecks()
     checks.customer_number(read.customer_number)
-    checks.name(read.purpose, "purpose")
-    checks.names(read.attributes, "attributes", LIMITS.attributes_per_read)
+    if not fine:
+        checks.name(read.purpose, "purpose")
+        checks.names(read.attributes, "attributes", LIMITS.attributes_per_read)
     checks.request_id(read.request_id, optional=True)
     checks.raise_if_any()
+
+
+def _plain(number: str) -> bool:
+    return 0 < len(number) <= _PLAIN_CHARACTERS and number.isascii() and number.isprintable()
 
 
 def _asked_before(purpose: str, attributes: tuple[str, ...]) -> bool:

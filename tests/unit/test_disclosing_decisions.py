@@ -64,19 +64,28 @@ def test_long_lists_and_more_than_the_bound_are_not_kept(
     house: House, maker: DecisionMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever asks chooses the names: memory has a bound, and decisions are made anew beyond it."""
-    monkeypatch.setattr(decisions, "_SHARED", 2)
-    maker.of(ask(house, *(f"name-{n}" for n in range(33))), CONSENT, entitled=True)
-    assert len(maker._kept) == 0
-    for number in range(5):
-        maker.of(ask(house, f"name-{number}"), CONSENT, entitled=True)
-        assert len(maker._kept) <= 2
+    monkeypatch.setattr(decisions, "_REMEMBERED", 2)
+    declared = sorted(house.rooms.policy.current.bundle.attributes)
+    maker.of(ask(house, *declared[:20] * 2), CONSENT, entitled=True)
+    assert maker._lists == {}
+    for name in declared[:5]:
+        maker.of(ask(house, name), CONSENT, entitled=True)
+        assert 1 <= len(maker._lists) <= 2
+        assert 1 <= len(maker._each) <= 2
+
+
+def test_names_that_nobody_declared_are_not_kept(house: House, maker: DecisionMaker) -> None:
+    """Nor a list with one of them, whatever else is in it."""
+    maker.of(ask(house, "email", "name-1"), CONSENT, entitled=True)
+    assert maker._lists == {}
+    assert [decided.name for decided in maker._each.values()] == ["email"]
 
 
 def test_names_of_purposes_that_nobody_declared_are_not_kept(house: House, maker: DecisionMaker) -> None:
     """The same for purposes."""
     maker.entitled(ask(house))
     for number in range(5):
-        assert not maker.entitled(ask(house)._replace(purpose=f"purpose-{number}"))
+        assert not maker.entitled(replace(ask(house), purpose=f"purpose-{number}"))
     assert len(maker._entitled) == 1
 
 
@@ -84,7 +93,7 @@ def test_an_inner_purpose_is_refused_every_time(house: House, maker: DecisionMak
     """The second answer is the first one."""
     for _ in range(2):
         with pytest.raises(PurposeNotLeafError):
-            maker.entitled(ask(house)._replace(purpose="marketing"))
+            maker.entitled(replace(ask(house), purpose="marketing"))
 
 
 def test_another_bundle_means_other_decisions(house: House) -> None:

@@ -93,8 +93,12 @@ class Keyring:
                 found = self._find((wrapped, subject, tenant, dek_id, key_class), now)
                 if found is not None:
                     held[dek_id] = found
-            self.hits += len(held)
         return held
+
+    def count(self, hits: int, misses: int) -> None:
+        """For metrics: so many keys that a read wanted were in the cache, and so many were not."""
+        self.hits += hits
+        self.misses += misses
 
     def unwrap(self, requests: Sequence[Request]) -> list[DataKey | DatavaultError]:
         """Each request's DEK, or its own error; blocks while the provider works.
@@ -116,7 +120,6 @@ class Keyring:
                     for at in range(begin, min(begin + _SLICE, len(places))):
                         found = self._find(places[at], now)
                         if found is None:
-                            self.misses += 1
                             awaited.append((at, self._board(places[at], requests[at], mine)))
                         else:
                             answers[at] = found

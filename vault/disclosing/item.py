@@ -1,7 +1,7 @@
 """What is known of one read on its way through the steps."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from vault.audit.append import EncodedRecord
 from vault.audit.record import AttributeEntry, Record
@@ -13,17 +13,20 @@ from vault.domain.types import KeyScope, SubjectSnapshot, WrappedKey
 from vault.reads import Attempt
 
 
-class Opened(NamedTuple):
-    """What a read shows: the parts of its answer, the entries of its record, the reasons of its denials."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a read shows: the parts of its answer, the entries of its record, the reasons of its denials. repr
+    shows no value."""
 
-    parts: list[bytes]
+    parts: list[bytes] = field(repr=False)
     entries: Mapping[str, AttributeEntry]
     denials: tuple[str, ...]
 
 
 class Item:
     """One read of a group. `error` and `missing` say that it ends, or leaves the group for keys; `keys` are
-    those of its subject that were cached, by DEK id, once one was wanted."""
+    those of its subject that were cached, by DEK id, once one was wanted; `wanted` are the ids of all that
+    were."""
 
     __slots__ = (
         "attempt",
@@ -40,6 +43,7 @@ class Item:
         "record",
         "snapshot",
         "stale",
+        "wanted",
     )
 
     def __init__(self, attempt: Attempt) -> None:
@@ -56,6 +60,7 @@ class Item:
         self.encoded: EncodedRecord | None = None
         self.error: DatavaultError | None = None
         self.keys: Mapping[bytes, DataKey] | None = None
+        self.wanted: set[bytes] = set()
         self.missing: dict[WrappedKey, tuple[KeyScope, WrappedKey]] = {}
 
     @property

@@ -50,6 +50,7 @@ class Opener:
                 refused[decided.name] = decisions.refused(decided, part)
                 part = self._writer.denied(decided.name, part)
             parts.append(part)
+        self._keyring.count(len(item.wanted) - len(item.missing), len(item.missing))
         if not refused:
             return Opened(parts, decisions.entries, decisions.denials)
         entries = {**decisions.entries, **refused}
@@ -88,15 +89,17 @@ class Opener:
     def _key(self, item: Item, snapshot: SubjectSnapshot, stored: StoredValue) -> DataKey | None:
         """The DEK of a value, or None: it cannot be had, or the item has to leave the group for it."""
         tenant, subject = item.read.caller.tenant, snapshot.subject.id
+        dek_id = dek_id_of(stored.ciphertext)
         if item.keys is None:
             item.keys = self._keyring.cached_of(tenant, subject, snapshot.keys.values())
-        known = item.keys.get(dek_id_of(stored.ciphertext))
-        if known is not None:
+        item.wanted.add(dek_id)
+        known = item.keys.get(dek_id)
+        if known is not None and not item.attempt.keys:
             return known
-        wrapped = snapshot.keys.get(dek_id_of(stored.ciphertext))
+        wrapped = snapshot.keys.get(dek_id)
         if wrapped is None:
             raise IntegrityError("no key of this subject has the id that the value names")
-        fetched = item.attempt.keys.get(wrapped)
+        fetched = item.attempt.keys.get(wrapped) or known
         if isinstance(fetched, IntegrityError):
             raise fetched
         if isinstance(fetched, DatavaultError):

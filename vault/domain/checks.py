@@ -52,7 +52,7 @@ class FieldChecks:
 
     def request_id(self, value: str, field: str = "request_id", *, optional: bool = False) -> None:
         self.require(
-            (optional and not value) or _REQUEST_ID.fullmatch(value) is not None,
+            is_request_id(value, optional=optional),
             field,
             f"must be 1 to {LIMITS.request_id_characters} of A-Z a-z 0-9 . _ : -",
         )
@@ -92,6 +92,11 @@ def _further(count: int) -> str:
     if not count:
         return ""
     return "; 1 more field is wrong" if count == 1 else f"; {count} more fields are wrong"
+
+
+def is_request_id(value: str, *, optional: bool = False) -> bool:
+    """Whether `value` can name a request."""
+    return (optional and not value) or _REQUEST_ID.fullmatch(value) is not None
 
 
 def well_formed(name: str) -> bool:

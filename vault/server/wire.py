@@ -9,21 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+from vault.domain.errors import IntegrityError
 from vault.domain.types import Form, Reason, ValueType
 from vault.domain.values import Value
 from vault.reads import Part
 from vault.server.convert import DENIAL_DETAILS, FORM_NUMBERS, REASON_NUMBERS, timestamp
 from vault.v1 import data_service_pb2, values_pb2
 
-_NAMES: Final = 8_192
 _VARINTS: Final = tuple(bytes([number]) for number in range(0x80))
 # the tags of the messages, (field number << 3) | wire type
 _ATTRIBUTES, _RECORD, _BUNDLE_HASH = b"\x0a", b"\x12", b"\x1a"
-_VALUE, _VERSION = b"\x1a", b"\x20"
+_NAME, _VALUE, _VERSION = b"\x0a", b"\x1a", b"\x20"
 _RECORD_ID, _POSITION = b"\x0a", b"\x10"
 _STRING_VALUE, _BYTES_VALUE = b"\x0a", b"\x42"
 _RESULTS, _INDEX, _ANSWER = b"\x0a", b"\x08", b"\x12"
-_FRAME_BYTES: Final = 128
+_FRAME_BYTES: Final = 144
 """Record id, position, bundle hash and what stands around an answer in a batch: less than this."""
 
 
@@ -43,7 +43,7 @@ class ResponseWriter:
 
     def denied(self, name: str, reason: Reason) -> bytes:
         """An AttributeResult with a denial."""
-        return _denial(name, reason)
+        return _sized(_ATTRIBUTES, _sized(_NAME, name.encode()) + _denial(reason))
 
     def size(self, parts: Sequence[bytes]) -> int:
         """Bytes on the wire at most, also as a result of a batch."""
@@ -88,12 +88,13 @@ def _sized(tag: bytes, body: bytes) -> bytes:
     return tag + (_VARINTS[size] if size < 0x80 else varint(size)) + body
 
 
-@lru_cache(maxsize=_NAMES)
-def _denial(name: str, reason: Reason) -> bytes:
-    result = data_service_pb2.AttributeResult(name=name)
+@lru_cache(maxsize=len(Reason))
+def _denial(reason: Reason) -> bytes:
+    """The denial of an AttributeResult."""
+    result = data_service_pb2.AttributeResult()
     result.denial.reason = REASON_NUMBERS[reason]
     result.denial.detail = DENIAL_DETAILS[reason]
-    return _sized(_ATTRIBUTES, result.SerializeToString())
+    return result.SerializeToString()
 
 
 @lru_cache(maxsize=16)
@@ -105,7 +106,9 @@ def _shown(value: Value) -> bytes:
     """The Value of a form that is not clear."""
     if isinstance(value, str):
         return _sized(_STRING_VALUE, value.encode())
-    return _sized(_BYTES_VALUE, value) if isinstance(value, bytes) else b""
+    if isinstance(value, bytes):
+        return _sized(_BYTES_VALUE, value)
+    raise IntegrityError("a form gave neither text nor bytes")
 
 
 def _encoder(kind: ValueType) -> Callable[[Any], bytes]:
