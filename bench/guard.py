@@ -26,6 +26,9 @@ GUARDED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Rows, and the figures of each that count."""
 
+WAIT_FOR_DISK: Final = frozenset({"sqlite"})
+"""Rows whose ratio is that of the disk too: guarded only where files can be in memory."""
+
 Measure = Callable[[], list[Figure]]
 
 
