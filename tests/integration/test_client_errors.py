@@ -148,6 +148,22 @@ def test_a_method_the_server_lacks_is_an_error_of_the_base_class(kind: str, bank
     assert (type(error), error.code) == (DatavaultClientError, grpc.StatusCode.UNIMPLEMENTED)
 
 
+def test_a_call_that_the_server_drops_is_unavailable(kind: str, bank: Bank) -> None:
+    """A stopping or flooded gRPC server ends calls as CANCELLED, which may be sent again like any other that
+    found no server."""
+
+    def drop(_request: Any, context: Any) -> None:
+        context.abort(grpc.StatusCode.CANCELLED, "")
+
+    bank.script.on("GetCheckpoint", drop)
+    error = raised(kind, bank.connection)
+    assert (type(error), error.reason, error.code) == (
+        Unavailable,
+        ErrorReason.UNREACHABLE,
+        grpc.StatusCode.UNAVAILABLE,
+    )
+
+
 def test_no_server_is_unavailable(kind: str, bank: Bank) -> None:
     """Where nothing listens the client raises Unavailable with the reason UNREACHABLE."""
     nowhere = dataclasses.replace(bank.connection, address="localhost:1")

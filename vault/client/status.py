@@ -117,6 +117,11 @@ def _untold(code: grpc.StatusCode, text: str) -> DatavaultClientError:
     elif code is grpc.StatusCode.INTERNAL and text == _LOST_STATUS:
         code, reason = grpc.StatusCode.UNAVAILABLE, ErrorReason.UNREACHABLE
         text = "the server ended the stream while it was written to"
+    elif code is grpc.StatusCode.CANCELLED:
+        # who gives up a call here is told by no status: gRPC on the other side dropped it, unanswered, as it
+        # does with calls that came while the server stopped, or came in a flood
+        code, reason = grpc.StatusCode.UNAVAILABLE, ErrorReason.UNREACHABLE
+        text = "the server dropped the call unanswered: it is stopping or overloaded"
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
         text = "no answer within the time given"
     return _CLASSES.get(code, DatavaultClientError)(reason, text, code)
