@@ -44,17 +44,7 @@ class DataServicer:
 
     @unary
     async def ReadAttributes(self, request: pb.ReadAttributesRequest, caller: Caller) -> bytes:
-        _check_most(len(request.attributes), LIMITS.attributes_per_read, "attributes")
-        read = Read(
-            caller,
-            request.customer_number,
-            request.purpose,
-            tuple(request.attributes),
-            max_form(request.max_form),
-            request.require_all,
-            request.request_id,
-        )
-        released = await self._worker.ask(read)
+        released = await self._worker.ask(_question(request, caller)(request.customer_number))
         self.edge.meter.read(released.outcome, released.denials)
         return released.answer
 
@@ -164,8 +154,10 @@ def add_data_service(servicer: DataServicer, server: grpc.aio.Server) -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 
 
-def _question(request: pb.BatchReadAttributesRequest, caller: Caller) -> Callable[[str], Read]:
-    """What is asked of each customer of a chunk."""
+def _question(
+    request: pb.ReadAttributesRequest | pb.BatchReadAttributesRequest, caller: Caller
+) -> Callable[[str], Read]:
+    """What is asked of a customer, or of each customer of a chunk."""
     _check_most(len(request.attributes), LIMITS.attributes_per_read, "attributes")
     return partial(
         Read,
