@@ -23,6 +23,7 @@ from vault.assembly import Pipelines, Rooms, Use, build_pipelines, log_signers, 
 from vault.config import load_settings
 from vault.domain.types import Caller
 from vault.reads import Attempt, MissingKeys, Read, Released
+from vault.server.interpreter import settle
 from vault.store.database import Database
 from vault.store.reader import SubjectReader
 
@@ -88,6 +89,7 @@ def house(home: Path, customers: int, url: str = "", say: Say = print, **setting
         if not url:
             populate(home / "datavault.db", rooms, pipelines, customers)
         say(f"{rooms.database.name}: {customers:,} customers in {time.monotonic() - began:.0f} s")
+        settle()
         yield House(rooms, pipelines, customers)
 
 

@@ -7,8 +7,10 @@ DATA, a refusal has trailers alone, with details. What they say, a real client l
 
 import asyncio
 import itertools
+import math
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
@@ -17,6 +19,7 @@ _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0x0, 0x1, 0x3, 0x4, 0x6, 0x7, 0x8
 _END_STREAM, _END_HEADERS, _ACK = 0x1, 0x4, 0x1
 _LARGEST: Final = 2**31 - 1
+_MAX_CONCURRENT_STREAMS: Final = 3
 _OFFERED: Final = 65_535
 
 Ended = Callable[[str, int], None]
@@ -25,6 +28,9 @@ ANSWERED: Final = "answered"
 REFUSED: Final = "refused"
 DROPPED: Final = "dropped"
 """gRPC itself let go of the call before the service saw it: a reset, or an error without details."""
+EXPIRED: Final = "expired"
+"""The caller's deadline passed before the connection had room for the call: it was never sent."""
+OUTCOMES: Final = (ANSWERED, REFUSED, DROPPED, EXPIRED)
 _DETAILS: Final = b"grpc-status-details-bin"
 
 
@@ -57,14 +63,23 @@ def _parts(headers: bytes, request: bytes) -> tuple[bytes, bytes]:
 
 
 class Http2Calls(asyncio.Protocol):
-    """One connection. `call` sends; the loop tells `ended` when the call is over."""
+    """One connection. `call` sends; the loop tells `ended` when the call is over.
 
-    def __init__(self, requests: Sequence[bytes], path: str = METHOD) -> None:
+    As with any gRPC client, calls wait here while as many streams are open as the server allows (RFC 9113,
+    5.1.2), at most `patience_seconds`.
+    """
+
+    def __init__(
+        self, requests: Sequence[bytes], path: str = METHOD, patience_seconds: float = math.inf
+    ) -> None:
         headers = _headers(path)
         self._head = struct.pack(">I", len(headers))[1:] + struct.pack(">BB", _HEADERS, _END_HEADERS)
         self._requests = itertools.cycle([_parts(headers, request) for request in requests])
         self._next = 1
         self._began: dict[int, tuple[int, Ended]] = {}
+        self._waiting: deque[tuple[int, Ended]] = deque()
+        self._patience = patience_seconds * 1e9
+        self._most_open = _LARGEST
         self._answered: set[int] = set()
         self._received = b""
         self._transport: asyncio.Transport
@@ -72,12 +87,26 @@ class Http2Calls(asyncio.Protocol):
 
     @property
     def open_calls(self) -> int:
-        return len(self._began)
+        """Those that wait included."""
+        return len(self._began) + len(self._waiting)
 
     def call(self, ended: Ended) -> None:
-        """Send the next request."""
+        """Send the next request, or have it wait for room."""
+        self._waiting.append((time.perf_counter_ns(), ended))
+        self._send()
+
+    def _send(self) -> None:
+        """What there is room for; those whose time is over are told so."""
+        now = time.perf_counter_ns()
+        while self._waiting and now - self._waiting[0][0] > self._patience:
+            began, ended = self._waiting.popleft()
+            ended(EXPIRED, now - began)
+        while self._waiting and len(self._began) < self._most_open:
+            self._send_one(*self._waiting.popleft())
+
+    def _send_one(self, began: int, ended: Ended) -> None:
         stream = struct.pack(">I", self._next)
-        self._began[self._next] = time.perf_counter_ns(), ended
+        self._began[self._next] = began, ended
         self._next += 2
         headers, body = next(self._requests)
         self._transport.write(b"".join((self._head, stream, headers, stream, body)))
@@ -118,6 +147,9 @@ class Http2Calls(asyncio.Protocol):
         elif kind == _RST:
             self._end(stream, DROPPED)
         elif kind == _SETTINGS and not flags & _ACK:
+            for name, value in struct.iter_unpack(">HI", body):
+                if name == _MAX_CONCURRENT_STREAMS:
+                    self._most_open = value
             self._transport.write(_frame(_SETTINGS, _ACK, 0, b""))
         elif kind == _PING and not flags & _ACK:
             self._transport.write(_frame(_PING, _ACK, 0, body))
@@ -130,3 +162,5 @@ class Http2Calls(asyncio.Protocol):
             began, ended = self._began.pop(stream)
             self._answered.discard(stream)
             ended(outcome, time.perf_counter_ns() - began)
+            if self._waiting:
+                self._send()

@@ -9,6 +9,7 @@ reads what refusals say.
 import asyncio
 import contextlib
 import json
+import math
 import random
 import ssl
 import sys
@@ -19,11 +20,11 @@ from typing import Any, Final
 import grpc
 import uvloop
 
-from bench.http2 import ANSWERED, DROPPED, METHOD, REFUSED, Http2Calls
+from bench.http2 import ANSWERED, METHOD, OUTCOMES, Http2Calls
 from tests.support.wire import failure_of
 
-_MOST_OPEN: Final = 900
-"""Calls open at once on a connection: the server allows 1,024."""
+_FLOOD_PATIENCE_SECONDS: Final = 1.0
+"""The deadline of a flood's calls, for as long as they wait for room on their connection."""
 _DRAIN_SECONDS: Final = 20.0
 _LOOK_SECONDS: Final = 0.1
 
@@ -35,10 +36,9 @@ class Seen:
     """Milliseconds of each call that was sent since `since`, by what became of it."""
 
     since: float
-    ended: dict[str, list[float]] = field(default_factory=lambda: {ANSWERED: [], REFUSED: [], DROPPED: []})
+    ended: dict[str, list[float]] = field(default_factory=lambda: {each: [] for each in OUTCOMES})
     warming: int = 0
     """Answers of before."""
-    unsent: int = 0
     retry_seconds: float = 0.5
     over: bool = False
     looked: int = 0
@@ -60,9 +60,14 @@ async def connect(plan: Plan, count: int) -> list[Http2Calls]:
         tls.load_cert_chain(chain, key)
         tls.set_alpn_protocols(["h2"])
     name = "localhost" if tls else None
+    patience = _FLOOD_PATIENCE_SECONDS if plan["rate"] else math.inf
     made = [
         await loop.create_connection(
-            lambda: Http2Calls(requests), "127.0.0.1", plan["port"], ssl=tls, server_hostname=name
+            lambda: Http2Calls(requests, patience_seconds=patience),
+            "127.0.0.1",
+            plan["port"],
+            ssl=tls,
+            server_hostname=name,
         )
         for _ in range(count)
     ]
@@ -97,19 +102,15 @@ async def closed(connections: list[Http2Calls], plan: Plan, seen: Seen, until: f
 
 
 async def opened(connections: list[Http2Calls], plan: Plan, seen: Seen, until: float) -> None:
-    """`rate` calls a second; those for which no connection has room are counted as unsent."""
+    """`rate` calls a second; those for which a connection has no room in time expire."""
     rate, warm, sent = plan["rate"], plan["warm_seconds"], 0
     began = until - plan["seconds"] - warm
     while (now := time.monotonic()) < until:
         # the rate grows evenly until it is warm
         passed = now - began
         while sent < rate * (passed - warm / 2 if passed > warm else passed**2 / 2 / (warm or 1.0)):
-            connection = connections[sent % len(connections)]
+            connections[sent % len(connections)].call(seen.take)
             sent += 1
-            if connection.open_calls >= _MOST_OPEN:
-                seen.unsent += 1
-            else:
-                connection.call(seen.take)
         await asyncio.sleep(0.002)
 
 
@@ -161,7 +162,7 @@ async def main(plan: Plan, files: list[bytes]) -> dict[str, Any]:
     for each in connections:
         each.close()
     return {
-        "client_cores": cpu / (time.monotonic() - began), "per_second": in_time, "unsent": seen.unsent,
+        "client_cores": cpu / (time.monotonic() - began), "per_second": in_time,
         "uncounted": seen.looked + seen.warming,
         "milliseconds": {outcome: sorted(calls) for outcome, calls in seen.ended.items()},
         "retry_seconds": seen.retry_seconds, "lost": left, "broken": broken,

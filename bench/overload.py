@@ -46,7 +46,8 @@ _PROBE_PATIENCE: Final = 10.0
 @dataclass(frozen=True, slots=True)
 class Row:
     """`of_peak` is the rate of answers against the rounds at capacity beside it. Dropped are calls that gRPC
-    let go of before the service saw them."""
+    let go of before the service saw them; expired those whose deadline passed while their connection had no
+    room for them."""
 
     load: str
     times: int
@@ -56,6 +57,7 @@ class Row:
     p99_ms: float
     refused_share: float
     dropped_share: float
+    expired_share: float
     refusal_p50_ms: float
     refusal_p99_ms: float
     retry_seconds: float
@@ -145,7 +147,8 @@ def _row(kind: str, times: int, pairs: Sequence[tuple[Seen, Seen]], prober: Prob
         round(statistics.median(one.per_second / beside.per_second for beside, one in pairs), 3),
         round(percentile(answered, 0.5), 1), round(percentile(answered, 0.99), 1),
         middle(lambda one: one.share(one.refused_per_second)),
-        middle(lambda one: one.share(one.dropped_per_second)), round(percentile(refused, 0.5), 2),
+        middle(lambda one: one.share(one.dropped_per_second)),
+        middle(lambda one: one.share(one.expired_per_second)), round(percentile(refused, 0.5), 2),
         round(percentile(refused, 0.99), 2), middle(lambda one: one.retry_seconds),
         round(percentile(health, 0.5), 1), round(max(health), 1), prober.failures,
         middle(lambda one: one.client_cores),
@@ -155,14 +158,14 @@ def _row(kind: str, times: int, pairs: Sequence[tuple[Seen, Seen]], prober: Prob
 def show(console: Console, rows: Sequence[Row]) -> None:
     """Print the table."""
     table = Table(title="ReadAttributes beyond capacity, over mTLS, SQLite, audit durable")
-    names = ("load", "answers/s", "of peak", "p50 / p99 ms", "refused", "dropped", "refusal p50 / p99 ms",
+    names = ("load", "answers/s", "of peak", "p50 / p99 ms", "refused", "dropped", "expired", "refusal p50 / p99 ms",
              "retry s", "health p50 / max ms", "client cores")  # fmt: skip
     for name in names:
         table.add_column(name, justify="left" if name == "load" else "right")
     for row in rows:
         table.add_row(
             f"{row.load} x{row.times}", f"{row.per_second:,.0f}", f"{row.of_peak:.2f}",
-            f"{row.p50_ms:.0f} / {row.p99_ms:.0f}", f"{row.refused_share:.0%}", f"{row.dropped_share:.0%}",
+            f"{row.p50_ms:.0f} / {row.p99_ms:.0f}", f"{row.refused_share:.0%}", f"{row.dropped_share:.0%}", f"{row.expired_share:.0%}",
             f"{row.refusal_p50_ms:.0f} / {row.refusal_p99_ms:.0f}", f"{row.retry_seconds:.1f}",
             f"{row.health_p50_ms:.0f} / {row.health_max_ms:.0f}", f"{row.client_cores:.2f}",
         )  # fmt: skip

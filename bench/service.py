@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.customers import ATTRIBUTES, CALLER, PURPOSE, customer_number, load_customers
-from bench.http2 import ANSWERED, DROPPED, REFUSED
+from bench.http2 import ANSWERED, DROPPED, EXPIRED, REFUSED
 from tests.support import wire
 from tests.support.service import RunningService
 from vault.assembly import Use, build_pipelines, log_signers, open_logs, open_rooms
@@ -40,13 +40,15 @@ class Seen:
     client_cores: float
     retry_seconds: float
     """What the last refusal that a real client saw told it to wait."""
-    unsent: int
+    expired_per_second: float
+    """Calls whose deadline passed before their connection had room for them."""
     reads: int
     """All answers that were given, also to the real client and after the time was over."""
 
     def share(self, per_second: float) -> float:
         """Of all calls that ended."""
-        return per_second / ((self.per_second + self.refused_per_second + self.dropped_per_second) or 1.0)
+        ended = self.per_second + self.refused_per_second + self.dropped_per_second + self.expired_per_second
+        return per_second / (ended or 1.0)
 
 
 def make_home(home: Path, customers: int, url: str = "") -> None:
@@ -124,7 +126,7 @@ def drive(
     rates, milliseconds = result["per_second"], result["milliseconds"]
     return Seen(
         rates[ANSWERED], rates[REFUSED], rates[DROPPED], milliseconds[ANSWERED], milliseconds[REFUSED],
-        result["client_cores"], result["retry_seconds"], result["unsent"],
+        result["client_cores"], result["retry_seconds"], rates[EXPIRED],
         len(milliseconds[ANSWERED]) + result["uncounted"],
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from vault.identity.certificates import CertificateAuthenticator
 from vault.server.blocking import BlockingWorker
 from vault.server.data import DataServicer, add_data_service
 from vault.server.edge import Edge
+from vault.server.interpreter import settle
 from vault.server.metrics import Meter
 from vault.server.worker import DisclosureWorker
 from vault.serving import tls_material
@@ -51,6 +52,7 @@ async def main(home: Path, customers: int, url: str, port: int, tls: bool) -> No
         pipelines = build_pipelines(rooms, open_logs(rooms, signers), signers)
         if customers:
             load_customers(pipelines, customers)
+        settle()
         pipelines.integrator.start()
         worker = DisclosureWorker(pipelines.disclosure, pipelines.keyring, rooms.clock)
         worker.start(asyncio.get_running_loop())

@@ -35,6 +35,7 @@ from vault.server.consent import ConsentServicer
 from vault.server.data import DataServicer, add_data_service
 from vault.server.edge import Edge
 from vault.server.health import HealthMonitor, Probe
+from vault.server.interpreter import settle
 from vault.server.keys import KeyServicer
 from vault.server.lifecycle import GrpcServers, Listen, Registration, Signals, TlsMaterial
 from vault.server.metrics import Meter
@@ -167,6 +168,7 @@ async def _serve(rooms: Rooms, pipelines: Pipelines, post: Post) -> None:
         Listen(settings.listen, settings.listen_jwt, settings.listen_health, post.shared),
     )
     post.attend(PolicyReloader(rooms, pipelines), meter)
+    settle()
     worker.start(asyncio.get_running_loop())
     pipelines.integrator.start()
     # not on the thread of the changes: it may have to wait for the KMS

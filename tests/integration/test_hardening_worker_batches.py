@@ -230,13 +230,13 @@ def test_too_many_attributes_end_a_batch_before_any_read(house: House) -> None:
 def test_a_chunk_is_asked_with_one_list_of_attributes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """1,000 customers share it."""
     lists: set[int] = set()
-    submit = DisclosureWorker.submit_chunk
+    submit = DisclosureWorker.submit_part
 
     async def watched(self: DisclosureWorker, reads: Any) -> Any:
         lists.update(id(read.attributes) for read in reads)
         return await submit(self, reads)
 
-    monkeypatch.setattr(DisclosureWorker, "submit_chunk", watched)
+    monkeypatch.setattr(DisclosureWorker, "submit_part", watched)
 
     async def scene(service: Service) -> None:
         async for _ in service.batch(chunk(MANY, ["email", "given-name"])):

@@ -122,9 +122,10 @@ def test_when_the_thread_dies_every_read_that_waits_is_answered(house: House) ->
     async def scene(running: DisclosureWorker) -> None:
         waiting = running.submit([ask(house, 0)])
         await asyncio.to_thread(pipeline.entered.wait)
-        waiting += running.submit([ask(house, 1)]) + running.submit([ask(house, 2)], bulk=True)
+        waiting += running.submit([ask(house, 1)])
+        bulk = await running.submit_part([ask(house, 2)])
         pipeline.open.set()
-        assert [type(each) for each in await ended(waiting)] == [AuditUnavailableError] * 3
+        assert [type(each) for each in await ended(waiting) + await bulk] == [AuditUnavailableError] * 3
         assert running.state.stopped
         with pytest.raises(AuditUnavailableError):
             running.submit([ask(house, 3)])
@@ -192,8 +193,8 @@ def test_a_cold_chunk_asks_the_kms_in_few_calls(house: House, monkeypatch: pytes
     kms = SlowKms(house, monkeypatch)
 
     async def scene(running: DisclosureWorker) -> None:
-        futures = await running.submit_chunk([ask(house, n, CLASSES) for n in range(COLD)])
-        assert [email(each) for each in await ended(futures)] == [f"e{n}@b.example" for n in range(COLD)]
+        part = await running.submit_part([ask(house, n, CLASSES) for n in range(COLD)])
+        assert [email(each) for each in await part] == [f"e{n}@b.example" for n in range(COLD)]
 
     run(house, scene)
     assert sum(kms.sizes) == 3 * COLD
@@ -205,14 +206,14 @@ def test_a_slow_kms_for_a_bulk_holds_up_no_single_read(house: House, monkeypatch
     kms = SlowKms(house, monkeypatch, lambda items: threading.current_thread().name != "unwrap-single_0")
 
     async def scene(running: DisclosureWorker) -> None:
-        bulk = await running.submit_chunk([ask(house, n) for n in range(100)])
+        bulk = await running.submit_part([ask(house, n) for n in range(100)])
         await asyncio.to_thread(kms.entered.wait)
         try:
             assert email((await ended(running.submit([ask(house, 500)])))[0]) == "e500@b.example"
-            assert not any(future.done() for future in bulk)
+            assert not bulk.done()
         finally:
             kms.open.set()
-        assert [email(each) for each in await ended(bulk)] == [f"e{n}@b.example" for n in range(100)]
+        assert [email(each) for each in await bulk] == [f"e{n}@b.example" for n in range(100)]
 
     run(house, scene)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.http2 import ANSWERED, DROPPED, REFUSED, Http2Calls
+from bench.http2 import ANSWERED, DROPPED, EXPIRED, REFUSED, Http2Calls
 
 DATA, HEADERS, RST, SETTINGS, PING = 0x0, 0x1, 0x3, 0x4, 0x6
 END_STREAM, END_HEADERS, ACK = 0x1, 0x4, 0x1
@@ -86,3 +86,29 @@ def test_what_has_to_be_acknowledged_is(calls: Http2Calls, kind: int) -> None:
     calls.data_received(frame(kind, 0, 0, body))
     calls.data_received(frame(kind, ACK, 0, body))
     assert calls._transport.written[1:] == [frame(kind, ACK, 0, body)]  # type: ignore[attr-defined]
+
+
+def allow(streams: int) -> bytes:
+    return frame(SETTINGS, 0, 0, struct.pack(">HI", 3, streams))
+
+
+def test_calls_wait_for_room_as_the_server_allows_streams(calls: Http2Calls) -> None:
+    """As with any gRPC client; the next one goes out when one has ended."""
+    written = calls._transport.written  # type: ignore[attr-defined]
+    found: list[str] = []
+    calls.data_received(allow(1))
+    before = len(written)
+    for _ in range(2):
+        calls.call(lambda outcome, _: found.append(outcome))
+    assert (len(written) - before, calls.open_calls) == (1, 2)
+    calls.data_received(ANSWER)
+    assert (len(written) - before, calls.open_calls, found) == (2, 1, [ANSWERED])
+
+
+def test_a_call_that_finds_no_room_in_time_expires() -> None:
+    """It is never sent."""
+    calls = Http2Calls([b"one"], patience_seconds=-1.0)
+    calls.connection_made(Transport())  # type: ignore[arg-type]
+    before = len(calls._transport.written)  # type: ignore[attr-defined]
+    assert outcomes(calls) == [EXPIRED]
+    assert len(calls._transport.written) == before  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 import structlog
@@ -68,8 +69,8 @@ class Loader:
                 item.error = failed
 
     def _load_tenant(self, tenant: str, items: Sequence[Item], bundle: Bundle) -> None:
-        asked = {name for item in items if item.entitled for name in item.read.attributes}
-        attributes = {CUSTOMER_NUMBER, *(asked & bundle.attributes.keys())}
+        lists = {item.read.attributes for item in items if item.entitled}
+        attributes = {CUSTOMER_NUMBER, *(bundle.attributes.keys() & chain.from_iterable(lists))}
         macs = [mac for item in items for mac in item.macs]
         rotating = len(macs) > len(items)
         with self._transactions.read_once() as connection:

@@ -52,33 +52,34 @@ class DataServicer:
     async def BatchReadAttributes(
         self, requests: AsyncIterator[pb.BatchReadAttributesRequest], caller: Caller
     ) -> AsyncIterator[bytes]:
-        under_way: deque[asyncio.Future[ReadOutcome]] = deque()
+        under_way: deque[asyncio.Future[list[ReadOutcome]]] = deque()
         share = StreamShare(self._budget)
 
-        async def begin(chunk: pb.BatchReadAttributesRequest) -> AsyncIterator[tuple[int, int]]:
+        async def begin(chunk: pb.BatchReadAttributesRequest) -> AsyncIterator[int]:
             numbers = chunk.customer_numbers
             _check_chunk(len(numbers), "customer_numbers")
             ask, each, begun = _question(chunk, caller), largest_answer(len(chunk.attributes)), 0
             while begun < len(numbers):
                 count = await share.reserve(len(numbers) - begun, each)
                 reads = [ask(number) for number in numbers[begun : begun + count]]
-                under_way.extend(await self._worker.submit_chunk(reads))
+                under_way.append(await self._worker.submit_part(reads))
                 begun += count
-                yield count, count * each
+                yield count * each
 
         index = 0
         try:
             async with aclosing(read_ahead(requests, begin)) as parts:
-                async for count, reserved in parts:
+                async for reserved in parts:
                     response = bytearray()
-                    for _ in range(count):
-                        result = _result(index, await under_way.popleft(), self.edge.meter)
+                    for outcome in await under_way[0]:
+                        result = _result(index, outcome, self.edge.meter)
                         index += 1
                         if response and len(response) + len(result) > LIMITS.batch_message_bytes:
                             yield bytes(response)
                             response.clear()
                         response += result
                     yield bytes(response)
+                    under_way.popleft()
                     share.give(reserved)
         finally:
             # reads that nobody will see are cancelled before they are taken

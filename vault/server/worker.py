@@ -31,7 +31,7 @@ from vault.domain.limits import LIMITS
 from vault.domain.protocols import Clock
 from vault.reads import Attempt, MissingKeys, Read, Released
 from vault.server.admission import Admission
-from vault.server.lane import Lacking, Lane, ReadOutcome, Waiting
+from vault.server.lane import Lacking, Lane, Part, Queued, ReadOutcome, Waiting, WaitingInPart
 
 log = structlog.get_logger("datavault.worker")
 
@@ -66,7 +66,8 @@ class DisclosureWorker:
         # one read must not wait for another's KMS call; a bulk is best gathered into few of them
         self._single = Lane("single", keyring, self._wake.set, threads=2, refresh=self._refresh)
         self._bulk = Lane("bulk", keyring, self._wake.set, threads=1, refresh=self._refresh)
-        self._unanswered: set[Waiting] = set()
+        self._unanswered: set[Waiting | Part] = set()
+        self._waiting = 0
         self._stopping = False
         self._dead = False
         self._drained = asyncio.Event()
@@ -87,9 +88,7 @@ class DisclosureWorker:
     @property
     def state(self) -> WorkerState:
         """Read from any thread."""
-        return WorkerState(
-            len(self._unanswered), self._stuck_seconds(), self._groups, self._reads, self._dead
-        )
+        return WorkerState(self._waiting, self._stuck_seconds(), self._groups, self._reads, self._dead)
 
     # --- on the event loop ---------------------------------------------------------------------------------
 
@@ -102,54 +101,66 @@ class DisclosureWorker:
         self._refuse_if_unable(1, LIMITS.queued_reads)
         self._admission.admit(len(self._single))
         waiting = Waiting(Attempt(read), asyncio.get_running_loop().create_future())
-        self._unanswered.add(waiting)
+        self._remember(waiting, 1)
         try:
             self._queue(self._single, (waiting,))
             outcome = await waiting.future
         finally:
-            self._forget(waiting)
+            self._forget(waiting, 1)
         if isinstance(outcome, DatavaultError):
             raise outcome
         return outcome
 
-    def submit(self, reads: Sequence[Read], *, bulk: bool = False) -> "list[asyncio.Future[ReadOutcome]]":
-        """Queue reads; one future per read.
+    def submit(self, reads: Sequence[Read]) -> "list[asyncio.Future[ReadOutcome]]":
+        """Queue reads as if each was asked by itself; one future per read.
 
         Raises:
             OverloadedError: the queue is full, or what waits in it takes too long. ShuttingDownError.
             AuditUnavailableError: the group under way is stuck, so nothing could be recorded in time.
         """
-        self._refuse_if_unable(len(reads), LIMITS.queued_reads // 2 if bulk else LIMITS.queued_reads)
-        if not bulk:
-            self._admission.admit(len(self._single))
+        self._refuse_if_unable(len(reads), LIMITS.queued_reads)
+        self._admission.admit(len(self._single))
         loop = asyncio.get_running_loop()
         queued = [Waiting(Attempt(read), loop.create_future()) for read in reads]
         for waiting in queued:
-            waiting.future.add_done_callback(partial(self._forget, waiting))
-        self._unanswered.update(queued)
-        self._queue(self._bulk if bulk else self._single, queued)
+            self._remember(waiting, 1)
+            waiting.future.add_done_callback(partial(self._forget, waiting, 1))
+        self._queue(self._single, queued)
         return [waiting.future for waiting in queued]
 
-    async def submit_chunk(self, reads: Sequence[Read]) -> "list[asyncio.Future[ReadOutcome]]":
-        """Queue reads of a batch, waiting for room.
+    async def submit_part(self, reads: Sequence[Read]) -> "asyncio.Future[list[ReadOutcome]]":
+        """Queue reads of a batch, waiting for room; one future for all, cancelled when nobody waits any more.
 
         Raises:
             ShuttingDownError, AuditUnavailableError: as `submit`.
         """
         while True:
             try:
-                return self.submit(reads, bulk=True)
+                self._refuse_if_unable(len(reads), LIMITS.queued_reads // 2)
+                break
             except OverloadedError:
                 await asyncio.sleep(LIMITS.group_milliseconds / 1_000)
+        part = Part(len(reads), asyncio.get_running_loop().create_future())
+        self._remember(part, len(reads))
+        part.future.add_done_callback(partial(self._forget, part, len(reads)))
+        self._queue(
+            self._bulk, [WaitingInPart(Attempt(read), part, place) for place, read in enumerate(reads)]
+        )
+        return part.future
 
-    def _queue(self, lane: Lane, waiting: Sequence[Waiting]) -> None:
+    def _queue(self, lane: Lane, waiting: Sequence[Queued]) -> None:
         lane.put(waiting, LIMITS.queued_reads)
         if not self._wake.is_set():
             self._wake.set()
 
-    def _forget(self, waiting: Waiting, _: object = None) -> None:
+    def _remember(self, waiting: Waiting | Part, count: int) -> None:
+        self._unanswered.add(waiting)
+        self._waiting += count
+
+    def _forget(self, waiting: Waiting | Part, count: int, _: object = None) -> None:
         """It is answered, or nobody waits for it any more."""
         self._unanswered.discard(waiting)
+        self._waiting -= count
         if self._stopping and not self._unanswered:
             self._drained.set()
 
@@ -158,7 +169,7 @@ class DisclosureWorker:
             raise ShuttingDownError("the server is stopping: try another replica")
         if self._dead or self._stuck_seconds() > LIMITS.append_stuck_seconds:
             raise _unrecordable()
-        if len(self._unanswered) + count > most:
+        if self._waiting + count > most:
             raise OverloadedError("too many reads are waiting")
 
     def _stuck_seconds(self) -> float:
@@ -181,7 +192,8 @@ class DisclosureWorker:
     def _answer_all(self, error: DatavaultError) -> None:
         unanswered = list(self._unanswered)
         self._unanswered.clear()
-        _settle([(waiting, error) for waiting in unanswered])
+        for waiting in unanswered:
+            waiting.settle(error)
 
     def _refresh(self, tenant: str) -> None:
         self._pipeline.refresh(tenant)
@@ -238,8 +250,8 @@ class DisclosureWorker:
         self._reads += len(group)
         return len(group)
 
-    def _disclose(self, lane: Lane, group: Sequence[Waiting]) -> None:
-        answers: list[tuple[Waiting, ReadOutcome]] = []
+    def _disclose(self, lane: Lane, group: Sequence[Queued]) -> None:
+        answers: list[tuple[Queued, ReadOutcome]] = []
         lacking: list[Lacking] = []
         results = self._pipeline.disclose([waiting.attempt for waiting in group])
         if lane is self._single:
@@ -276,10 +288,9 @@ class DisclosureWorker:
                 self._loop.call_soon_threadsafe(function, argument)
 
 
-def _settle(answers: Sequence[tuple[Waiting, ReadOutcome]]) -> None:
+def _settle(answers: Sequence[tuple[Queued, ReadOutcome]]) -> None:
     for waiting, outcome in answers:
-        if not waiting.future.done():
-            waiting.future.set_result(outcome)
+        waiting.settle(outcome)
 
 
 def _unrecordable() -> AuditUnavailableError:
