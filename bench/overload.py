@@ -158,14 +158,15 @@ def _row(kind: str, times: int, pairs: Sequence[tuple[Seen, Seen]], prober: Prob
 def show(console: Console, rows: Sequence[Row]) -> None:
     """Print the table."""
     table = Table(title="ReadAttributes beyond capacity, over mTLS, SQLite, audit durable")
-    names = ("load", "answers/s", "of peak", "p50 / p99 ms", "refused", "dropped", "expired", "refusal p50 / p99 ms",
-             "retry s", "health p50 / max ms", "client cores")  # fmt: skip
+    names = ("load", "answers/s", "of peak", "p50 / p99 ms", "refused", "dropped", "expired",
+             "refusal p50 / p99 ms", "retry s", "health p50 / max ms", "client cores")  # fmt: skip
     for name in names:
         table.add_column(name, justify="left" if name == "load" else "right")
     for row in rows:
         table.add_row(
             f"{row.load} x{row.times}", f"{row.per_second:,.0f}", f"{row.of_peak:.2f}",
-            f"{row.p50_ms:.0f} / {row.p99_ms:.0f}", f"{row.refused_share:.0%}", f"{row.dropped_share:.0%}", f"{row.expired_share:.0%}",
+            f"{row.p50_ms:.0f} / {row.p99_ms:.0f}", f"{row.refused_share:.0%}",
+            f"{row.dropped_share:.0%}", f"{row.expired_share:.0%}",
             f"{row.refusal_p50_ms:.0f} / {row.refusal_p99_ms:.0f}", f"{row.retry_seconds:.1f}",
             f"{row.health_p50_ms:.0f} / {row.health_max_ms:.0f}", f"{row.client_cores:.2f}",
         )  # fmt: skip
