@@ -3,7 +3,8 @@
 First its capacity: the best rate over some numbers of callers. Then, each beside a round at capacity, so that
 a slow minute of the machine hits both,
 
-    callers   as many and 3 times as many callers as fill the queue; who is refused comes again when told to
+    callers   as many and 3 times as many callers as it answers in half a second; who is refused comes again
+              when told to
     flood     as many and 3 times as many calls a second as it can answer, whatever the refusals say
 
 The real service with mTLS, SQLite, durability and audit on; load, service and probes share the machine.
@@ -31,12 +32,13 @@ from bench.measuring import keep
 from bench.service import Seen, bench_service, drive, percentile, reads_on_record, target_of
 from tests.support.service import RunningService
 from vault import logs
-from vault.domain.limits import LIMITS
 
 CUSTOMERS: Final = 1_000
 CAPACITY_CLIENTS: Final = (32, 64, 128)
 TIMES: Final = (1, 3)
 ROUNDS: Final = 3
+FULL_SECONDS: Final = 0.5
+"""As many callers as the service answers in this time are one time its capacity."""
 WARM_SECONDS: Final = 15.0
 """In which callers learn when to come again."""
 _PROBE_SECONDS: Final = 0.05
@@ -120,7 +122,7 @@ def measure(service: RunningService, seconds: float, rounds: int, say: Callable[
     for kind in ("callers", "flood"):
         for times in TIMES:
             amount = times * peak
-            plan = {"rate": amount} if kind == "flood" else {"clients": int(amount * LIMITS.queued_seconds)}
+            plan = {"rate": amount} if kind == "flood" else {"clients": int(amount * FULL_SECONDS)}
             pairs, prober = [], Prober(service)
             for _ in range(rounds):
                 beside = load(clients=best)

@@ -23,6 +23,8 @@ from vault.server.blocking import BlockingWorker
 from vault.server.data import DataServicer, add_data_service
 from vault.server.edge import Edge
 from vault.server.interpreter import settle
+from vault.server.lifecycle import SERVERS
+from vault.server.listening import options
 from vault.server.metrics import Meter
 from vault.server.worker import DisclosureWorker
 from vault.serving import tls_material
@@ -59,21 +61,24 @@ async def main(home: Path, customers: int, url: str, port: int, tls: bool) -> No
         changes, meter = BlockingWorker("changes"), Meter()
 
         def server(edge: Edge) -> grpc.aio.Server:
-            # one port for several processes, as workers have it
-            made = grpc.aio.server(options=[("grpc.so_reuseport", 1)])
+            made = grpc.aio.server(options=options(shared=True))
             add_data_service(DataServicer(edge, worker, pipelines.intake, changes), made)
             return made
 
-        plain = server(_OpenEdge(_OneCaller(), _OneCaller(), meter))
-        ports = [plain.add_insecure_port(f"127.0.0.1:{port}")]
-        await plain.start()
+        async def serve(edge: Edge, port: int, credentials: grpc.ServerCredentials | None) -> int:
+            servers = [server(edge) for _ in range(SERVERS)]
+            for each in servers:
+                at = f"127.0.0.1:{port}"
+                port = each.add_secure_port(at, credentials) if credentials else each.add_insecure_port(at)
+                await each.start()
+            return port
+
+        ports = [await serve(_OpenEdge(_OneCaller(), _OneCaller(), meter), port, None)]
         if tls:
             callers = CertificateAuthenticator(lambda: rooms.policy.current.bundle, rooms.clock)
-            mutual = server(Edge(callers, _OneCaller(), meter))
-            ports.append(mutual.add_secure_port("127.0.0.1:0", _credentials(rooms)))
-            await mutual.start()
+            ports.append(await serve(Edge(callers, _OneCaller(), meter), 0, _credentials(rooms)))
         print(*ports, flush=True)
-        await plain.wait_for_termination()
+        await asyncio.Event().wait()
 
 
 def _credentials(rooms: Rooms) -> grpc.ServerCredentials:

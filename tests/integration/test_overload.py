@@ -90,6 +90,21 @@ def test_reads_that_would_wait_too_long_are_refused_at_once(slow: Slow) -> None:
     reads_again(slow.service, slow.number)
 
 
+def test_of_a_burst_on_one_connection_nothing_is_dropped_unseen(slow: Slow) -> None:
+    """Whatever one client sends at once, gRPC lets go of none of it: each call is answered or told when to
+    come again. The client's own channel holds back what is more than a connection may have open."""
+    told = {failure_of_ended(call) for call in slow.send(8 * BURST)}
+    assert told <= {None, ("OVERLOADED", True)}
+
+
+def failure_of_ended(call: Any) -> tuple[str, bool] | None:
+    """The reason of a call that failed, and whether it was told when to come again."""
+    if call.exception() is None:
+        return None
+    failure = wire.failure_of(call)
+    return failure.reason, bool(failure.retry_seconds)
+
+
 def test_a_refused_read_leaves_no_record(slow: Slow) -> None:
     """Only what was disclosed or decided is on record."""
     before = len(slow.service.records())

@@ -170,9 +170,10 @@ def test_a_second_server_on_the_home_is_refused(service: RunningService) -> None
     assert {row.state for row in workers(service).values()} == {"serving"}
 
 
-def test_a_server_with_workers_does_not_share_the_port_of_another(service: RunningService) -> None:
-    """Ports are shared among the workers of one service, never with another one of the same user."""
-    other = unstarted(service.folder / "third", service.options.policies, workers=2)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_server_does_not_share_the_port_of_another(service: RunningService, count: int) -> None:
+    """Ports are shared among the servers of one service, never with another one of the same user."""
+    other = unstarted(service.folder / f"third-{count}", service.options.policies, workers=count)
     refused = command_on(other, {"DATAVAULT_LISTEN": service.addresses["main"]})
     assert (refused.returncode, "cannot listen on" in refused.stderr) == (2, True)
 

@@ -1,6 +1,7 @@
 """How the interpreter is set for a process that serves."""
 
 import gc
+import sys
 
 from vault.server.interpreter import settle
 
@@ -8,6 +9,7 @@ from vault.server.interpreter import settle
 def test_what_was_made_before_serving_is_passed_over_by_the_collector() -> None:
     """And what comes later is not."""
     before: list[object] = [[]]
+    interval = sys.getswitchinterval()
     try:
         settle()
         later: list[object] = [[]]
@@ -16,3 +18,4 @@ def test_what_was_made_before_serving_is_passed_over_by_the_collector() -> None:
         assert id(later) in tracked
     finally:
         gc.unfreeze()
+        sys.setswitchinterval(interval)

@@ -25,7 +25,7 @@ class Limits:
     group_reads: int = 256
     group_milliseconds: float = 20.0
     queued_reads: int = 4_096
-    queued_seconds: float = 0.5
+    queued_seconds: float = 0.1
     """How long a single read may be expected to wait for its group; one that would wait longer is refused."""
     queued_changes: int = 1_024
     concurrent_calls: int = 8_192

@@ -17,6 +17,7 @@ import structlog
 from vault.config import Settings, hand_over, make_home
 from vault.domain.errors import StartRefusedError, StoreUnavailableError
 from vault.server.listening import ALIVE, ProbeServer, Statuses, cannot_listen
+from vault.server.ports import ReservedPort, require_sharing
 from vault.server.ready import Addresses, write_ready_file
 from vault.store.database import Database
 from vault.store.filelock import FileLock
@@ -26,7 +27,6 @@ from vault.workers.crew import FAILED, TICK_SECONDS, Crew
 from vault.workers.member import State
 from vault.workers.messages import Failed, FromWorker, Measure, Measured, Start
 from vault.workers.pages import SCRAPE_SECONDS, Pages
-from vault.workers.ports import ReservedPort, require_sharing
 from vault.workers.process import WorkerProcess
 from vault.workers.roster import LOCK_FILE, Roster, remove_roster, roster_of, write_roster
 

@@ -1,7 +1,7 @@
-"""Ports that several processes share (SO_REUSEPORT, Linux and the BSDs).
+"""Ports that several gRPC servers share, in one process or in several (SO_REUSEPORT, Linux and the BSDs).
 
-The supervisor binds each address and never listens: the number stays taken while workers come and go, and
-connections go to the workers alone, each new one to any of them.
+Whoever leads them binds each address and never listens: the number stays taken while workers come and go, and
+connections go to the servers alone, each new one to any of them.
 """
 
 import errno
@@ -15,17 +15,21 @@ _NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 """`localhost` may name an IPv6 address on a machine that has none."""
 
 
+SHARING: Final = hasattr(socket, "SO_REUSEPORT")
+"""Whether this system has shared ports."""
+
+
 def require_sharing() -> None:
     """
     Raises:
         ConfigurationError: this system has no shared ports.
     """
-    if not hasattr(socket, "SO_REUSEPORT"):
+    if not SHARING:
         raise ConfigurationError("DATAVAULT_WORKERS: this system cannot share a port: it can only be 1 here")
 
 
 class ReservedPort:
-    """HOST:PORT, taken for the processes of this service; `address` has the number that port 0 became, and is
+    """HOST:PORT, taken for the servers of this service; `address` has the number that port 0 became, and is
     '' for an address that is off.
 
     Raises:
