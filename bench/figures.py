@@ -3,7 +3,7 @@
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -112,6 +112,11 @@ def machine() -> dict[str, Any]:
         "load": generator(),
         "build": BUILD,
     }
+
+
+def build_of(measured_on: Mapping[str, Any]) -> str:
+    """Which build was measured on that machine; figures of before there was a choice are of Python."""
+    return str(measured_on.get("build", "python"))
 
 
 def table(figures: Sequence[Figure]) -> Table:

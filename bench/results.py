@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import vault
-from bench.figures import RESULTS, Figure, machine
+from bench.figures import RESULTS, Figure, build_of, machine
 
 FOLDER: Final = RESULTS.parent
 LATEST: Final = RESULTS.stem
@@ -31,8 +31,8 @@ class Results:
 
     @property
     def build(self) -> str:
-        """What was measured; runs of before there was a choice are of Python."""
-        return str(self.machine.get("build", _PYTHON))
+        """What was measured."""
+        return build_of(self.machine)
 
 
 def write(name: str, figures: Sequence[Figure], folder: Path = FOLDER, *, some: bool = False) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 import vault
-from bench import compare, figures, results
+from bench import compare, figures, measuring, results
 from bench.__main__ import all_of
 from bench.figures import Figure, figure, middle, rates
 from bench.load import Load, summary
@@ -164,6 +164,17 @@ def test_the_table_is_headed_by_the_build() -> None:
     console = Console(width=150, record=True, quiet=False, file=io.StringIO())
     console.print(figures.table([one()]))
     assert f"build: {BUILD}" in console.export_text()
+
+
+@pytest.mark.parametrize(("build", "stays"), [(BUILD, True), ("another", False)])
+def test_parts_of_another_build_do_not_stay_in_one_file(
+    build: str, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make bench-scale` measures part by part: its file is of one build."""
+    monkeypatch.setattr(measuring, "RESULTS", tmp_path)
+    document = {"clients": {"8": 1}, "machine": {"build": build}}
+    (tmp_path / "scale.json").write_text(json.dumps(document), "utf-8")
+    assert bool(measuring.read_alike("scale")) is stays
 
 
 @pytest.mark.parametrize(("last", "kept", "code"), [("compiled", "python", 2), ("compiled", "compiled", 0)])
