@@ -66,6 +66,8 @@ def make() -> None:
     if _STAMP.exists() and _STAMP.read_text("ascii") == made_of:
         return
     say("compiling the read path, about a minute ...")
+    # what is begun and not finished is no tree of any sources
+    _STAMP.unlink(missing_ok=True)
     _copy()
     _compile()
     _STAMP.write_text(made_of, "ascii")

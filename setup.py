@@ -57,16 +57,16 @@ offers it."""
 GROUP: Final = "vault"
 
 
-def lacking(environment: dict[str, str] | None = None) -> str:
+def lacking() -> str:
     """What this machine needs before it can compile, '' when it can."""
-    return next(_lacks(dict(os.environ) if environment is None else environment), "")
+    return next(_lacks(), "")
 
 
-def _lacks(environment: dict[str, str]) -> Iterator[str]:
+def _lacks() -> Iterator[str]:
     if importlib.util.find_spec("mypyc") is None:
         yield "mypy is missing: pip install -r deploy/requirements-build.in, build with --no-build-isolation"
-    compiler = shlex.split(environment.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
-    if shutil.which(compiler, path=environment.get("PATH")) is None:
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+    if shutil.which(compiler) is None:
         yield f"there is no C compiler ({compiler})"
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         yield "Python.h is missing (Debian: python3-dev)"

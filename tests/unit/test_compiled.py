@@ -5,6 +5,7 @@
 
 import ast
 import importlib
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -74,6 +75,33 @@ def test_processes_that_tests_start_use_the_build_of_the_tests(tmp_path: Path) -
     commands = ([sys.executable, "-m", "vault.cli"], [str(Path(sys.executable).with_name("datavault"))])
     for command in commands:
         assert run(*command, "--version", folder=tmp_path).endswith(f"(build: {BUILD})")
+
+
+def without_compiler(*arguments: str, compile_it: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run a script of the repository on a machine that has none."""
+    environment = os.environ | {"CC": "no-such-compiler"} | ({"DATAVAULT_COMPILE": "1"} if compile_it else {})
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=REPOSITORY, env=environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_without_a_compiler_a_compiled_build_fails_with_one_line() -> None:
+    """Which says what is missing; so does the tree for tests and benchmarks."""
+    for done in (
+        without_compiler("setup.py", "--version", compile_it=True),
+        without_compiler("compiled_tree.py"),
+    ):
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert "no C compiler (no-such-compiler)" in done.stderr
+
+
+def test_without_a_compiler_the_python_sources_are_built_and_measured() -> None:
+    """Nobody needs one who does not ask for it; a benchmark says which build it measures."""
+    assert without_compiler("setup.py", "--version").stdout.strip() == vault.__version__
+    told = without_compiler("compiled_tree.py", "auto", "-c", "print('ran')").stdout.splitlines()
+    assert told == ["the Python build, since there is no C compiler (no-such-compiler)", "ran"]
 
 
 def test_no_object_of_a_compiled_class_can_be_referred_to_weakly() -> None:
