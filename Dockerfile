@@ -6,14 +6,22 @@
 #   docker build --tag datavault:0.1.0 .
 #
 # Everything that is installed comes from deploy/requirements.txt: exact versions with the hashes of their
-# wheels (`make lock` writes it). To pin the base image by digest, or to take it from a mirror:
-#   docker build --build-arg PYTHON_IMAGE=mirror.bank.example/python@sha256:... .
+# wheels (`make lock` writes it). The read path is compiled (docs/adr/0027), in a stage whose image has a C compiler.
+# To pin the base images by digest, or to take them from a mirror:
+#   docker build --build-arg PYTHON_IMAGE=mirror.bank.example/python@sha256:... \
+#                --build-arg BUILD_IMAGE=mirror.bank.example/python@sha256:... .
 ARG PYTHON_IMAGE=python:3.13-slim-trixie
+# the same Python with a C compiler; nothing of it gets into the image
+ARG BUILD_IMAGE=python:3.13-trixie
 
-FROM ${PYTHON_IMAGE} AS build
+FROM ${BUILD_IMAGE} AS build
+# PYTHONPATH: what builds stands beside the folder that gets into the image. --build-arg DATAVAULT_COMPILE=0 for
+# an image of the Python sources alone
+ARG DATAVAULT_COMPILE=1
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
-    PIP_ROOT_USER_ACTION=ignore
+    PIP_ROOT_USER_ACTION=ignore \
+    PYTHONPATH=/opt/build-tools
 WORKDIR /source
 
 # without pip of its own: nothing can be installed into it later
@@ -23,12 +31,14 @@ RUN ["python", "-m", "venv", "--without-pip", "/opt/datavault"]
 COPY deploy/requirements.txt deploy/requirements-build.txt ./
 RUN ["python", "-m", "pip", "--python", "/opt/datavault/bin/python", "install", \
      "--require-hashes", "--only-binary", ":all:", "--requirement", "requirements.txt"]
-RUN ["python", "-m", "pip", "install", \
+RUN ["python", "-m", "pip", "--python", "/opt/datavault/bin/python", "install", "--target", "/opt/build-tools", \
      "--require-hashes", "--only-binary", ":all:", "--requirement", "requirements-build.txt"]
 
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY vault vault
-RUN ["python", "-m", "pip", "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", "/wheels", "."]
+# by the Python of the service, so that the compiler sees the types of its dependencies
+RUN ["python", "-m", "pip", "--python", "/opt/datavault/bin/python", "wheel", \
+     "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", "/wheels", "."]
 RUN ["python", "-m", "pip", "--python", "/opt/datavault/bin/python", "install", \
      "--no-deps", "--no-index", "--find-links", "/wheels", "datavault"]
 

@@ -4,7 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := $(wildcard proto/vault/v1/*.proto)
 PYTEST_ARGS ?=
+COMPILED_TESTS ?= tests/golden tests/property $(wildcard $(addprefix tests/unit/test_, admission* audit_append* \
+  audit_record* compiled* consent_* crypto_e* crypto_hygiene* crypto_keyring* crypto_tenant* disclosing_* \
+  policy_engine* policy_forms* policy_live* reads* server_data* store_reader*)) \
+  tests/conformance/test_audit_backends.py $(wildcard tests/integration/test_pipeline_* \
+  tests/integration/test_hardening_worker_*) tests/integration/test_fixes_service_log.py \
+  tests/e2e/test_reading.py tests/e2e/test_batches.py
 BENCH_ARGS ?=
+# what is measured: python, compiled, or auto: compiled where there is a C compiler
+BUILD ?= auto
 SCALE_ARGS ?=
 SOAK_SECONDS ?= 240
 # tools that read deploy/, and Helm where `make helm` has built it
@@ -16,6 +24,7 @@ export PATH := $(CURDIR)/$(BIN):$(CURDIR)/$(TOOLS)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check lint types layers proto proto-check bench chaos clean
+.PHONY: compiled test-compiled
 .PHONY: lint-deploy helm chart lock check-lowest bench-quick bench-compare bench-keep bench-guard ghz
 .PHONY: bench-scale bench-overload bench-soak bench-plots
 
@@ -38,6 +47,12 @@ run: install  ## start the service on an embedded default and show what it does
 test: install  ## run all tests
 	@$(BIN)/python -m compileall -q vault tests
 	@$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
+
+compiled: install  ## a copy of all this in build/compiled, its read path compiled by mypyc (needs a C compiler)
+	@$(BIN)/python compiled_tree.py
+
+test-compiled: install  ## the tests of the read path there (COMPILED_TESTS=tests: all of them)
+	@$(BIN)/python compiled_tree.py compiled -m pytest -n auto --dist loadgroup $(PYTEST_ARGS) $(COMPILED_TESTS)
 
 check: lint types layers proto-check lint-deploy  ## ruff, mypy --strict, layers, buf lint, generated code, deploy/
 
@@ -92,32 +107,32 @@ check-lowest: $(TOOLS)/.installed  ## all tests with the lowest versions that py
 chaos: install  ## three servers on one PostgreSQL under faults (CHAOS_SECONDS=600 CHAOS_SEED=...)
 	@$(BIN)/python -m tests.chaos
 
-bench: install  ## measure every row against its baseline, ten minutes (BENCH_ARGS=...)
-	@$(BIN)/python -m bench $(BENCH_ARGS)
+bench: install  ## measure every row against its baseline, ten minutes (BENCH_ARGS=... BUILD=python|compiled)
+	@$(BIN)/python compiled_tree.py $(BUILD) -m bench $(BENCH_ARGS)
 
-bench-quick: install  ## the same with small sizes, a minute
+bench-quick: install  ## the same with small sizes, a minute, of the Python sources
 	@$(BIN)/python -m bench --quick $(BENCH_ARGS)
 
-bench-compare: install  ## the last run against the kept run of a release
+bench-compare: install  ## the last run against the kept run of its build
 	@$(BIN)/python -m bench --compare
 
-bench-keep: install  ## keep the last run as that of this release
+bench-keep: install  ## keep the last run as that of this release and its build
 	@$(BIN)/python -m bench --keep
 
-bench-guard: install  ## fail if a ratio is far off the kept run
+bench-guard: install  ## fail if a ratio of the Python sources is far off the kept run
 	@$(BIN)/python -m bench --guard
 
 ghz:  ## build ghz, a load generator with client certificates, with Go into build/ghz
 	@GOBIN=$(CURDIR)/build/ghz/bin go install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
 
-bench-scale: install  ## how cost grows with customers, rules, callers and workers (SCALE_ARGS=--million)
-	@$(BIN)/python -m bench.scale $(SCALE_ARGS)
+bench-scale: install  ## how cost grows with customers, rules, callers and workers (SCALE_ARGS=--million BUILD=...)
+	@$(BIN)/python compiled_tree.py $(BUILD) -m bench.scale $(SCALE_ARGS)
 
-bench-overload: install  ## three times the load that it can bear
-	@$(BIN)/python -m bench.overload
+bench-overload: install  ## three times the load that it can bear (BUILD=...)
+	@$(BIN)/python compiled_tree.py $(BUILD) -m bench.overload
 
-bench-soak: install  ## minutes of mixed load, memory watched (SOAK_SECONDS=240)
-	@$(BIN)/python -m bench.soak --seconds $(SOAK_SECONDS)
+bench-soak: install  ## minutes of mixed load, memory watched (SOAK_SECONDS=240 BUILD=...)
+	@$(BIN)/python compiled_tree.py $(BUILD) -m bench.soak --seconds $(SOAK_SECONDS)
 
 bench-plots: install  ## draw bench/results/*.json into docs/images
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'

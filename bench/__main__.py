@@ -4,6 +4,8 @@
 
 Everything is a ratio of two things measured in turn on this machine. Results are printed as a table and kept
 as bench/results/latest.json (quick.json with --quick); where rows are named the others keep what was there.
+What is measured is the build that this runs in, which every result names: python here, compiled in the tree
+of `make compiled`. `make bench BUILD=python` and `BUILD=compiled` say which.
 `growth --customers 1000000` is the figure of performance.md; it takes ten minutes and 8 GB of disk.
 PostgreSQL and OpenBao are those that the tests use, from wheels; they share the processors.
 """
@@ -25,6 +27,7 @@ from bench.progress import Steps
 from bench.rows import CUSTOMERS, NOT_MEASURED, ROWS, Measure, Run, named
 from tests.support.memory import temporary_root
 from vault import logs
+from vault.build import BUILD
 
 _WIDTH = 150
 
@@ -40,7 +43,7 @@ def main() -> int:
     parser.add_argument("--customers", type=int, default=CUSTOMERS, help="of the row growth")
     does = parser.add_mutually_exclusive_group()
     does.add_argument("--quick", action="store_true", help="small sizes, a minute; long rows are left out")
-    does.add_argument("--compare", action="store_true", help="the last run against the kept one of a release")
+    does.add_argument("--compare", action="store_true", help="the last run against the kept one of its build")
     does.add_argument("--keep", action="store_true", help="keep the last run as that of this release")
     does.add_argument("--guard", action="store_true", help="fail if a ratio is far off the kept one (CI)")
     given = parser.parse_args()
@@ -63,7 +66,7 @@ def main() -> int:
     with running(console, len(measures), given.customers, place) as (run, steps):
         once = {name: partial(measured, name, measure, run, steps) for name, measure in measures.items()}
         if given.guard:
-            return guard(console, once, results.kept())
+            return guard(console, once, results.kept(BUILD))
         found, failed = all_of(once)
     show(console, found, measures, left_out)
     written = results.write(results.QUICK if given.quick else results.LATEST, found, some=bool(given.rows))

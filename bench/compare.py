@@ -77,14 +77,19 @@ def table(changes: Sequence[Change]) -> Table:
 
 
 def show(console: Console) -> int:
-    """Compare the last run with the kept one.
+    """Compare the last run with the kept one of the same build.
 
     Returns:
         The exit code: 0, 1 where a figure is far off, 2 where there is nothing to compare.
     """
-    last, before = read(LATEST), kept()
-    if last is None or before is None:
-        console.print("nothing to compare: " + ("make bench" if last is None else "make bench-keep"))
+    last = read(LATEST)
+    if last is None:
+        console.print("nothing to compare: make bench")
+        return NOTHING_TO_COMPARE
+    before = kept(last.build)
+    if before is None:
+        # a run of another build says nothing: it is another program that was measured
+        console.print(f"nothing to compare: no run of the build {last.build} is kept: make bench-keep")
         return NOTHING_TO_COMPARE
     changes = compare(last.figures, before.figures)
     console.print(table(changes))
@@ -93,12 +98,16 @@ def show(console: Console) -> int:
 
 
 def _notes(last: Results, before: Results) -> str:
-    compared = f"{shown(last.path)} against {shown(before.path)}; off: over 15 % worse, far off: by half"
-    if last.machine == before.machine:
+    compared = (
+        f"{shown(last.path)} against {shown(before.path)}, build {last.build}; "
+        "off: over 15 % worse, far off: by half"
+    )
+    machine = {"build": before.build, **before.machine}
+    if last.machine == machine:
         return compared
     told = ", ".join(
-        f"{name} {before.machine.get(name)} then, {value} now"
+        f"{name} {machine.get(name)} then, {value} now"
         for name, value in last.machine.items()
-        if before.machine.get(name) != value
+        if machine.get(name) != value
     )
     return f"{compared}\nnot the same machine: {told}"

@@ -3,7 +3,7 @@
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ import grpc
 from rich.table import Table
 
 from bench.load import Load, generator
+from vault.build import BUILD
 
 RESULTS: Final = Path(__file__).parent / "results" / "latest.json"
 """Where the last whole run stands (bench/results.py)."""
@@ -109,12 +110,18 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "grpcio": grpc.__version__,
         "load": generator(),
+        "build": BUILD,
     }
+
+
+def build_of(measured_on: Mapping[str, Any]) -> str:
+    """Which build was measured on that machine; figures of before there was a choice are of Python."""
+    return str(measured_on.get("build", "python"))
 
 
 def table(figures: Sequence[Figure]) -> Table:
     """All figures, one row each."""
-    made = Table()
+    made = Table(title=f"build: {BUILD}", title_justify="left")
     names = ("figure", "unit", "datavault", "baseline", "ratio", "goal", "met", "p50 ms", "p99 ms")
     for column in (*names, "base p50", "base p99"):
         made.add_column(column, justify="left" if column in names[:2] else "right")

@@ -18,6 +18,7 @@ from bench.compare import Change, State, compare, table
 from bench.figures import Figure
 from bench.results import Results, shown
 from bench.rows import NOT_MEASURED
+from vault.build import BUILD
 
 GUARDED: Final[Mapping[str, tuple[str, ...]]] = {
     "decide": ("decide", "decide-first"),
@@ -39,7 +40,7 @@ def guard(console: Console, rows: Mapping[str, Measure], kept: Results | None) -
         The exit code: 1 where a figure is far off twice, else 0; also where nothing was kept.
     """
     if kept is None:
-        console.print("no run is kept yet, so there is nothing to guard: make bench-keep")
+        console.print(f"no run is kept of the build {BUILD}, so there is nothing to guard: make bench-keep")
         return 0
     changes = [
         change
@@ -47,6 +48,7 @@ def guard(console: Console, rows: Mapping[str, Measure], kept: Results | None) -
         for change in guarded(partial(_counting, name, measure), kept.figures)
     ]
     console.print(table(changes))
+    console.print(f"build {BUILD}, against {shown(kept.path)}", highlight=False)
     for one in changes:
         if one.state is State.NOT_KEPT:
             console.print(f"{one.now.id}: skipped, {shown(kept.path)} has no ratio {_under(one.now)}")

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from bench.figures import machine
+from bench.figures import build_of, machine
+from vault.build import BUILD
 
 MEBIBYTE: Final = 1024 * 1024
 RESULTS: Final = Path(__file__).parent / "results"
@@ -28,6 +29,12 @@ def read(name: str) -> dict[str, Any]:
     path = RESULTS / f"{name}.json"
     kept: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     return kept
+
+
+def read_alike(name: str) -> dict[str, Any]:
+    """The same, of the build that runs here: parts of two builds make no whole."""
+    kept = read(name)
+    return kept if build_of(kept.get("machine", {})) == BUILD else {}
 
 
 def keep(name: str, document: dict[str, Any]) -> Path:

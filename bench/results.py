@@ -1,4 +1,5 @@
-"""Results as files: the last run (latest.json, quick.json), and one kept run per release (VERSION.json).
+"""Results as files: the last run (latest.json, quick.json), and the kept runs of each release, one per build:
+VERSION.json of Python, VERSION-compiled.json.
 
 {"machine": {...}, "figures": [{"id", "unit", "value", "baseline", "ratio", "goal", "met", "p50_ms", ...}]}
 """
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import vault
-from bench.figures import RESULTS, Figure, machine
+from bench.figures import RESULTS, Figure, build_of, machine
 
 FOLDER: Final = RESULTS.parent
 LATEST: Final = RESULTS.stem
 QUICK: Final = "quick"
-_VERSION: Final = re.compile(r"\d+(\.\d+)*")
+_PYTHON: Final = "python"
+_KEPT: Final = re.compile(r"(?P<version>\d+(\.\d+)*)(-(?P<build>[a-z]+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class Results:
     path: Path
     machine: dict[str, Any]
     figures: tuple[Figure, ...]
+
+    @property
+    def build(self) -> str:
+        """What was measured."""
+        return build_of(self.machine)
 
 
 def write(name: str, figures: Sequence[Figure], folder: Path = FOLDER, *, some: bool = False) -> Path:
@@ -55,15 +62,16 @@ def read(name: str, folder: Path = FOLDER) -> Results | None:
     return Results(path, document["machine"], tuple(figures))
 
 
-def kept(folder: Path = FOLDER) -> Results | None:
-    """The kept run of the newest release, None where none was kept."""
-    versions = [path.stem for path in folder.glob("*.json") if _VERSION.fullmatch(path.stem)]
+def kept(build: str, folder: Path = FOLDER) -> Results | None:
+    """The kept run of this build of the newest release that has one, None where none was kept."""
+    found = [match for path in folder.glob("*.json") if (match := _KEPT.fullmatch(path.stem))]
+    versions = [match["version"] for match in found if (match["build"] or _PYTHON) == build]
     newest = max(versions, key=lambda version: tuple(map(int, version.split("."))), default=None)
-    return None if newest is None else read(newest, folder)
+    return None if newest is None else read(_kept_as(newest, build), folder)
 
 
 def keep(folder: Path = FOLDER) -> Path:
-    """Keep the last run as that of this release.
+    """Keep the last run as that of this release and of its build.
 
     Raises:
         SystemExit: there is none.
@@ -71,9 +79,13 @@ def keep(folder: Path = FOLDER) -> Path:
     last = read(LATEST, folder)
     if last is None:
         raise SystemExit("there is no run to keep: make bench")
-    target = folder / f"{vault.__version__}.json"
+    target = folder / f"{_kept_as(vault.__version__, last.build)}.json"
     target.write_bytes(last.path.read_bytes())
     return target
+
+
+def _kept_as(version: str, build: str) -> str:
+    return version if build == _PYTHON else f"{version}-{build}"
 
 
 def shown(path: Path) -> str:

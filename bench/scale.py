@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from bench.measuring import keep, read
+from bench.measuring import keep, read_alike
 from bench.scale_clients import scale_clients
 from bench.scale_memory import scale_memory
 from bench.scale_rules import scale_rules
@@ -41,7 +41,7 @@ def main() -> None:
         parser.error(f"unknown parts: {', '.join(sorted(unknown))}")
     logs.configure(level="ERROR")
     say = Console(width=150).print
-    kept: dict[str, Any] = read("scale")
+    kept: dict[str, Any] = read_alike("scale")
     for part in given.parts or PARTS:
         with tempfile.TemporaryDirectory(prefix="datavault-bench-", dir=given.folder) as name:
             folder = Path(name)

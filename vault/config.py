@@ -314,8 +314,11 @@ def _environment_name(name: str) -> str:
 
 _OTHER_SETTINGS: Final = frozenset(
     f"DATAVAULT_{name}"
-    for name in ("ADDR", "CACERT", "CLIENT_CERT", "CLIENT_KEY", "TOKEN_FILE", "CONFIG", "DEBUG", "COMPLETE")
-)
+    for name in (
+        "ADDR", "CACERT", "CLIENT_CERT", "CLIENT_KEY", "TOKEN_FILE", "CONFIG", "DEBUG", "COMPLETE", "COMPILE",
+    )
+)  # fmt: skip
+"""`COMPILE` is that of setup.py: who builds and starts the service in one shell has it set."""
 
 
 def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:

@@ -35,6 +35,7 @@ from vault.domain.errors import (
     NotPermittedError,
     RecordTooLargeError,
     StoreUnavailableError,
+    ValueFormatError,
     VersionMismatchError,
     Violation,
 )
@@ -52,7 +53,7 @@ from vault.domain.types import (
     ValueScope,
     WrappedKey,
 )
-from vault.domain.values import ValueFormatError, encode_value
+from vault.domain.values import encode_value
 from vault.enrolment import Enrolled, Enrolment
 from vault.permission import authorise
 from vault.policy.live import LivePolicy, Loaded

@@ -12,8 +12,8 @@ from typing import Any, Final, TextIO, cast
 
 FIELDS: Final = frozenset(
     {
-        "act", "attribute", "bundle", "capability", "event", "first", "issuer", "jwt", "keys", "kind",
-        "level", "log", "logger", "main", "method", "problem", "problems", "reason", "records", "row",
+        "act", "attribute", "build", "bundle", "capability", "event", "first", "issuer", "jwt", "keys",
+        "kind", "level", "log", "logger", "main", "method", "problem", "problems", "reason", "records", "row",
         "seconds", "size", "step", "timestamp", "way", "worker", "workers", "writes",
     }
 )  # fmt: skip

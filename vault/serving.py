@@ -20,6 +20,7 @@ from vault.assembly import (
     open_logs,
     open_rooms,
 )
+from vault.build import BUILD
 from vault.bundles import keep_bundle
 from vault.config import Settings
 from vault.domain.errors import ConfigurationError
@@ -179,7 +180,7 @@ async def _serve(rooms: Rooms, pipelines: Pipelines, post: Post) -> None:
         addresses = await servers.start()
         metrics = _serve_metrics(meter, settings.metrics)
         background.append(asyncio.ensure_future(monitor.run()))
-        log.info("started", main=addresses.main, jwt=addresses.jwt, keys=rooms.provider.name)
+        log.info("started", build=BUILD, main=addresses.main, jwt=addresses.jwt, keys=rooms.provider.name)
         await post.serving(addresses, metrics, rooms.policy.current.bundle.hash, services)
         await post.stopped()
         log.info("stopping")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.support.service import POLICIES, REPOSITORY, RunningService
+from vault.build import BUILD
 
 ELSEWHERE = "192.0.2.7:8443"
 """An address for documentation (RFC 5737), which no machine has."""
@@ -19,6 +20,13 @@ def test_a_clean_stop_is_no_error(tmp_path: Path) -> None:
         lines = [json.loads(line) for line in service.log_path.read_text("utf-8").splitlines()]
     assert [line for line in lines if line["level"] == "error"] == []
     assert [line["level"] for line in lines if line["event"] == "not_serving"] == ["info"]
+
+
+def test_the_start_names_the_build(tmp_path: Path) -> None:
+    """A service that tests start is of their own build, wherever it stands."""
+    with RunningService.start(tmp_path) as service:
+        lines = [json.loads(line) for line in service.log_path.read_text("utf-8").splitlines()]
+    assert [line["build"] for line in lines if line["event"] == "started"] == [BUILD]
 
 
 def test_a_port_that_cannot_be_bound_is_said_once_and_not_by_grpc(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.support.pipelines import House, open_house
 from tests.support.service import policies_copy
 from vault.client.results import Disclosure
 from vault.domain.errors import DatavaultError, ErrorReason, IntegrityError, StoreUnavailableError
-from vault.store.reader import SubjectReader
+from vault.store import reader_sqlite
 from vault.testing import FakeClock
 
 QUOTA = 3
@@ -103,15 +103,15 @@ def test_who_is_not_entitled_does_not_learn_of_the_damage(house: House, numbers:
 def faulty_load(monkeypatch: pytest.MonkeyPatch, house: House, number: str, fault: Any) -> list[int]:
     """Loading any group with this customer calls `fault`; returns the list of group sizes asked for."""
     mac = house.pipelines.disclosure._tenant_keys.lookup("retail").mac(number)
-    load, sizes = SubjectReader.load, []
+    fetch, sizes = reader_sqlite.fetch, []
 
-    def faulty(self: Any, connection: Any, tenant: str, macs: Any, attributes: Any, **more: Any) -> Any:
+    def faulty(driver: Any, tenant: str, macs: Any, attributes: Any, rotating: bool) -> Any:
         sizes.append(len(macs))
         if mac in macs:
             fault()
-        return load(self, connection, tenant, macs, attributes, **more)
+        return fetch(driver, tenant, macs, attributes, rotating)
 
-    monkeypatch.setattr(SubjectReader, "load", faulty)
+    monkeypatch.setattr(reader_sqlite, "fetch", faulty)
     return sizes
 
 

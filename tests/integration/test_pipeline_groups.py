@@ -1,6 +1,7 @@
 """Groups: whatever goes wrong with one item stays its own, and nothing leaves without a durable record."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +9,20 @@ import pytest
 
 from tests.support.pipelines import House, open_house
 from tests.support.service import policies_copy
-from vault import disclosure
+from vault.audit import record as audit_record
 from vault.audit.append import Appender
-from vault.disclosing.opening import Opener
 from vault.domain.errors import (
     AnswerTooLargeError,
     AuditUnavailableError,
     DatavaultError,
     InvalidArgumentError,
     KeysUnavailableError,
-    RecordTooLargeError,
     RequireAllError,
 )
+from vault.domain.limits import LIMITS
 from vault.policy.live import LivePolicy
 from vault.reads import Attempt, MissingKeys, Released
+from vault.recording import Recorder
 
 pytestmark = pytest.mark.usefixtures("every_store")
 
@@ -113,15 +114,17 @@ def test_a_fault_in_one_item_is_an_internal_error_of_its_own(
 ) -> None:
     """A programming error that only one customer's data lead to: its neighbours are answered, and the error
     says nothing of what went wrong."""
-    opened = Opener.open
+    draft = Recorder.draft
 
-    def faulty(self: Any, item: Any, *arguments: Any) -> Any:
-        if item.read.customer_number == numbers[2]:
+    def faulty(self: Any, *arguments: Any, **fields: Any) -> Any:
+        if fields["request"] == "faulty" and fields.get("attributes"):
             raise ZeroDivisionError("secret canary")
-        return opened(self, item, *arguments)
+        return draft(self, *arguments, **fields)
 
-    monkeypatch.setattr(Opener, "open", faulty)
-    outcomes = house.read_group(ask_all(house, numbers))
+    monkeypatch.setattr(Recorder, "draft", faulty)
+    group = ask_all(house, numbers)
+    group[2] = replace(group[2], request_id="faulty")
+    outcomes = house.read_group(group)
     assert values(outcomes) == [*GOOD[:2], "DatavaultError", *GOOD[3:]]
     assert str(outcomes[2]) == "internal error"
     assert house.records()[-3]["outcome"] == "error"
@@ -145,16 +148,10 @@ def test_a_record_that_would_be_too_large_releases_nothing(
     house: House, numbers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An entry has at most 49,146 bytes: the call is refused, its neighbours are answered."""
-    encode = disclosure.encode
-
-    def strict(record: Any) -> bytes:
-        if record.request == "too-large" and record.attributes:
-            raise RecordTooLargeError("the audit record of this call is larger than 49146 bytes")
-        return encode(record)
-
-    monkeypatch.setattr(disclosure, "encode", strict)
+    monkeypatch.setattr(audit_record, "LIMITS", replace(LIMITS, record_bytes=2_000))
     group = ask_all(house, numbers)
-    group[1] = house.ask("fraud-detection", numbers[1], "fraud-detection", ["email"], request_id="too-large")
+    names = ["email", *(f"name-{n}" for n in range(60))]
+    group[1] = house.ask("fraud-detection", numbers[1], "fraud-detection", names)
     assert values(house.read_group(group)) == [GOOD[0], "RecordTooLargeError", *GOOD[2:]]
     assert house.records()[-4]["detail"] == {"error": "RECORD_TOO_LARGE"}
 

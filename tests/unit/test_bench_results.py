@@ -1,17 +1,21 @@
 """What the benchmark says of its figures, and the files that keep them."""
 
+import io
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import vault
-from bench import results
+from bench import compare, figures, measuring, results
 from bench.__main__ import all_of
 from bench.figures import Figure, figure, middle, rates
 from bench.load import Load, summary
 from bench.mtls import ghz_load
 from bench.rows import ROWS, named
+from vault.build import BUILD
 
 
 def one(name: str = "read", ratio: float = 0.5, unit: str = "reads/s", load: str = "") -> Figure:
@@ -128,9 +132,68 @@ def test_the_kept_run_is_that_of_the_newest_release(tmp_path: Path) -> None:
     """0.10 comes after 0.9, and the last run is none that was kept."""
     for name in ("0.9.0", "0.10.0", "latest", "quick"):
         results.write(name, [one(name)], tmp_path)
-    found = results.kept(tmp_path)
+    found = results.kept("python", tmp_path)
     assert found is not None
     assert [figure.id for figure in found.figures] == ["0.10.0"]
+
+
+def test_each_build_has_a_kept_run_of_its_own(tmp_path: Path) -> None:
+    """A run of the compiled build is compared with no run of the Python sources, however new."""
+    for name in ("0.9.0", "0.9.0-compiled", "0.10.0"):
+        results.write(name, [one(name)], tmp_path)
+    kept = {build: results.kept(build, tmp_path) for build in ("python", "compiled", "other")}
+    assert {build: found and found.path.stem for build, found in kept.items()} == {
+        "python": "0.10.0", "compiled": "0.9.0-compiled", "other": None,
+    }  # fmt: skip
+
+
+def test_a_result_names_the_build_that_was_measured(tmp_path: Path) -> None:
+    """Runs of before there was a choice are of Python."""
+    path = results.write("latest", [one()], tmp_path)
+    found = results.read("latest", tmp_path)
+    assert found is not None
+    assert found.build == BUILD
+    path.write_text(json.dumps({"machine": {"cpus": 2}, "figures": []}), "utf-8")
+    older = results.read("latest", tmp_path)
+    assert older is not None
+    assert older.build == "python"
+
+
+def test_the_table_is_headed_by_the_build() -> None:
+    """Whoever reads figures sees of what they are."""
+    console = Console(width=150, record=True, quiet=False, file=io.StringIO())
+    console.print(figures.table([one()]))
+    assert f"build: {BUILD}" in console.export_text()
+
+
+@pytest.mark.parametrize(("build", "stays"), [(BUILD, True), ("another", False)])
+def test_parts_of_another_build_do_not_stay_in_one_file(
+    build: str, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make bench-scale` measures part by part: its file is of one build."""
+    monkeypatch.setattr(measuring, "RESULTS", tmp_path)
+    document = {"clients": {"8": 1}, "machine": {"build": build}}
+    (tmp_path / "scale.json").write_text(json.dumps(document), "utf-8")
+    assert bool(measuring.read_alike("scale")) is stays
+
+
+@pytest.mark.parametrize(("last", "kept", "code"), [("compiled", "python", 2), ("compiled", "compiled", 0)])
+def test_a_run_is_compared_with_none_of_another_build(
+    last: str, kept: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That there is nothing to compare is said, with the build, and is exit code 2."""
+    monkeypatch.setattr(compare, "read", partial(results.read, folder=tmp_path))
+    monkeypatch.setattr(compare, "kept", partial(results.kept, folder=tmp_path))
+    machine = {"cpus": 2, "build": kept}
+    for build in (kept, last):
+        path = results.write("latest", [one()], tmp_path)
+        document = json.loads(path.read_text("utf-8")) | {"machine": machine | {"build": build}}
+        path.write_text(json.dumps(document), "utf-8")
+        if build == kept:
+            results.keep(tmp_path)
+    console = Console(width=150, file=io.StringIO())
+    assert compare.show(console) == code
+    assert "compiled" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_keeping_copies_the_last_run_under_the_version(tmp_path: Path) -> None:
@@ -139,7 +202,8 @@ def test_keeping_copies_the_last_run_under_the_version(tmp_path: Path) -> None:
         results.keep(tmp_path)
     last = results.write("latest", [one()], tmp_path)
     kept = results.keep(tmp_path)
-    assert kept.name == f"{vault.__version__}.json"
+    build = "" if BUILD == "python" else f"-{BUILD}"
+    assert kept.name == f"{vault.__version__}{build}.json"
     assert kept.read_bytes() == last.read_bytes()
 
 

@@ -259,10 +259,11 @@ def test_a_missing_policies_folder_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_the_version_is_that_of_the_package() -> None:
-    """`datavault --version`."""
+    """`datavault --version`, with the build."""
     from vault import __version__
+    from vault.build import BUILD
 
-    assert run("--version").output == f"datavault {__version__}\n"
+    assert run("--version").output == f"datavault {__version__} (build: {BUILD})\n"
 
 
 def test_a_wrong_target_in_the_table_is_found_by_the_tests() -> None:

@@ -131,7 +131,8 @@ def test_a_request_changes_nothing() -> None:
 
 def test_a_state_not_known_is_no_consent() -> None:
     """A state that this release does not know gives nothing."""
-    strange = grant(2)._replace(state="delegated")  # type: ignore[arg-type]
+    delegated = str.__new__(ConsentState, "delegated")
+    strange = grant(2)._replace(state=delegated)
     assert why(grant(1), strange) is Reason.CONSENT_MISSING
 
 

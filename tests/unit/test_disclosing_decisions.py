@@ -60,18 +60,19 @@ def test_whatever_decides_is_part_of_the_question(
     assert other.form is not email.form
 
 
-def test_long_lists_and_more_than_the_bound_are_not_kept(
-    house: House, maker: DecisionMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_lists_and_more_than_the_bound_are_not_kept(house: House, maker: DecisionMaker) -> None:
     """Whoever asks chooses the names: memory has a bound, and decisions are made anew beyond it."""
-    monkeypatch.setattr(decisions, "_REMEMBERED", 2)
+    most = decisions._REMEMBERED
     declared = sorted(house.rooms.policy.current.bundle.attributes)
     maker.of(ask(house, *declared[:20] * 2), CONSENT, entitled=True)
     assert maker._lists == {}
-    for name in declared[:5]:
-        maker.of(ask(house, name), CONSENT, entitled=True)
-        assert 1 <= len(maker._lists) <= 2
-        assert 1 <= len(maker._each) <= 2
+    maker._each.clear()
+    read, sizes = ask(house, "email"), set()
+    for number in range(most + 5):
+        maker.of(read, EffectiveBases(frozenset({f"basis-{number}"}), consent=None), entitled=True)
+        sizes.add((len(maker._lists), len(maker._each)))
+    assert max(sizes) == (most, most)
+    assert (len(maker._lists), len(maker._each)) == (5, 5)
 
 
 def test_names_that_nobody_declared_are_not_kept(house: House, maker: DecisionMaker) -> None:

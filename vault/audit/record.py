@@ -14,8 +14,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from vault.audit.entries import Entries
 from vault.domain.canonical import canonical_json
-from vault.domain.errors import IntegrityError, InvalidArgumentError, RecordTooLargeError
+from vault.domain.errors import IntegrityError, InvalidArgumentError, RecordTooLargeError, unchained
 from vault.domain.limits import LIMITS
 
 VERSION: Final = 1
@@ -37,16 +38,6 @@ class AttributeEntry(NamedTuple):
     reason: str = ""
     bases: tuple[str, ...] = ()
     rule: str = ""
-
-
-class Entries(dict[str, AttributeEntry]):
-    """The entries of a record with their `text`, for decisions that many records share. Not to be changed."""
-
-    __slots__ = ("text",)
-
-    def __init__(self, entries: Mapping[str, AttributeEntry]) -> None:
-        super().__init__(entries)
-        self.text: Final = _attributes(tuple(entries.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +147,11 @@ def _entries(entries: Mapping[str, AttributeEntry]) -> str:
     return entries.text if isinstance(entries, Entries) else _attributes(tuple(entries.items()))
 
 
+def shared_entries(entries: Mapping[str, AttributeEntry]) -> Entries:
+    """Entries whose text is made once, for many records."""
+    return Entries(entries, _attributes(tuple(entries.items())))
+
+
 def _attributes(items: tuple[tuple[str, AttributeEntry], ...]) -> str:
     # long lists are rare and whoever asks chooses their names: they must not fill the memory
     return _few_attributes(items) if len(items) <= _CACHED_ATTRIBUTES else _all_attributes(items)
@@ -201,7 +197,7 @@ def _canonical(document: object) -> str:
     try:
         return canonical_json(document).decode("ascii")
     except ValueError:
-        raise InvalidArgumentError.of("record", _ENCODABLE) from None
+        raise unchained(InvalidArgumentError.of("record", _ENCODABLE)) from None
 
 
 def _refuse_unencodable(record: Record) -> None:

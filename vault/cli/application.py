@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from vault import __version__
+from vault.build import BUILD
 from vault.cli import COMMANDS
 from vault.cli.exits import MEANINGS, ExitCode
 from vault.cli.failures import report
@@ -82,6 +83,8 @@ def _first_sentence(text: str) -> str:
     epilog="Each command has its own --help. Errors go to stderr; DATAVAULT_DEBUG=1 adds a traceback, which "
     "may show customer data.",
 )
-@click.version_option(__version__, "-V", "--version", prog_name="datavault", message="%(prog)s %(version)s")
+@click.version_option(
+    __version__, "-V", "--version", prog_name="datavault", message=f"%(prog)s %(version)s (build: {BUILD})"
+)
 def application() -> None:
     """Customer data, encrypted field by field, disclosed by purpose and consent, every access on record."""

@@ -3,6 +3,8 @@
 import struct
 from functools import lru_cache
 
+from vault.domain.errors import unchained
+
 _LENGTH = struct.Struct(">I").pack
 _INTEGER = struct.Struct(">Q").pack
 _INTEGERS = struct.Struct(">IQIQ").pack
@@ -25,7 +27,7 @@ def integer(number: int) -> bytes:
     try:
         return _INTEGER(number)
     except struct.error:
-        raise ValueError("not an unsigned 64-bit integer") from None
+        raise unchained(ValueError("not an unsigned 64-bit integer")) from None
 
 
 def value_binding(tenant: str, subject: bytes, attribute: str, type_version: int, version: int) -> bytes:

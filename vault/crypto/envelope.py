@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vault.crypto.encoding import field_binding, lp, owner_binding, place_binding, value_binding
 from vault.crypto.opaque import KEY_BYTES, Opaque, derive
-from vault.domain.errors import IntegrityError, InvalidArgumentError
+from vault.domain.errors import IntegrityError, InvalidArgumentError, unchained
 from vault.domain.protocols import Randomness
 from vault.domain.types import KeyScope, ValueScope
 
@@ -60,7 +60,9 @@ class DataKey(Opaque):
         try:
             data = header + value_binding(*scope)
         except (UnicodeEncodeError, struct.error):
-            raise InvalidArgumentError.of("scope", "names are UTF-8, versions unsigned 64-bit") from None
+            raise unchained(
+                InvalidArgumentError.of("scope", "names are UTF-8, versions unsigned 64-bit")
+            ) from None
         return header + self._aead.encrypt(nonce, plaintext, data)
 
     def open(self, scope: ValueScope, envelope: bytes) -> bytes:
@@ -73,7 +75,7 @@ class DataKey(Opaque):
         try:
             owner, field = owner_binding(scope.tenant, scope.subject), field_binding(scope.attribute)
         except UnicodeEncodeError:
-            raise IntegrityError(_CHANGED) from None
+            raise unchained(IntegrityError(_CHANGED)) from None
         return self.open_at(owner + field, scope.type_version, scope.version, envelope)
 
     def open_at(self, field: bytes, type_version: int, version: int, envelope: bytes) -> bytes:
@@ -90,7 +92,7 @@ class DataKey(Opaque):
             data = header + field + place_binding(type_version, version)
             return self._aead.decrypt(header[_ID_END:], envelope[_HEADER_END:], data)
         except (InvalidTag, struct.error):
-            raise IntegrityError(_CHANGED) from None
+            raise unchained(IntegrityError(_CHANGED)) from None
 
 
 def dek_id_of(envelope: bytes) -> bytes:
@@ -113,7 +115,7 @@ def key_context(scope: KeyScope) -> bytes:
     try:
         before, after = _around(scope.tenant, scope.key_class)
     except UnicodeEncodeError:
-        raise InvalidArgumentError.of("scope", "names are UTF-8") from None
+        raise unchained(InvalidArgumentError.of("scope", "names are UTF-8")) from None
     return b"".join((before, lp(scope.subject), after))
 
 

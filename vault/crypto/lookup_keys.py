@@ -11,16 +11,12 @@ from typing import Final
 from vault.crypto.encoding import lp
 from vault.crypto.envelope import CUSTOMER_NUMBER, DataKey, dek_id_of
 from vault.crypto.opaque import Opaque, derive
-from vault.domain.errors import IntegrityError, InvalidArgumentError
+from vault.domain.errors import IntegrityError, InvalidArgumentError, OtherLookupKeyError, unchained
 from vault.domain.protocols import Randomness, TenantKeyRow
 from vault.domain.types import ValueScope
 
 _NUMBER_INFO: Final = b"datavault customer number key v1"
 _FINGERPRINT_INFO: Final = b"datavault request fingerprint key v1"
-
-
-class OtherLookupKeyError(IntegrityError):
-    """A customer number is sealed under a version that is not held in memory: a newer one, or none at all."""
 
 
 class LookupKey(Opaque):
@@ -72,7 +68,7 @@ class LookupKey(Opaque):
             return self._numbers.open(self._scope(subject), envelope).decode()
         except UnicodeDecodeError:
             # the codec error would carry the number itself
-            raise IntegrityError("a stored customer number is not text") from None
+            raise unchained(IntegrityError("a stored customer number is not text")) from None
 
     def _scope(self, subject: bytes) -> ValueScope:
         # a number never changes: sealed anew under another lookup key it is still the first version
@@ -171,4 +167,4 @@ def utf8(field: str, text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         # the codec error would carry the text itself
-        raise InvalidArgumentError.of(field, "must be UTF-8 text") from None
+        raise unchained(InvalidArgumentError.of(field, "must be UTF-8 text")) from None

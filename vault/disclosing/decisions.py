@@ -9,7 +9,7 @@ asks chooses the names: only declared ones are remembered, in bounded numbers.
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from vault.audit.record import AttributeEntry, Entries
+from vault.audit.record import AttributeEntry, shared_entries
 from vault.consent.bases import EffectiveBases
 from vault.crypto.encoding import field_binding
 from vault.disclosing.deciding import Ruling, decide, decide_after_erasure, refuse_inner_purpose
@@ -49,7 +49,7 @@ class Decisions:
         """`strongest` is the act of the strongest form that was asked for."""
         self.each: Final = each
         self.strongest: Final = strongest
-        self.entries: Final = Entries({decided.name: decided.entry for decided in each})
+        self.entries: Final = shared_entries({decided.name: decided.entry for decided in each})
         """Those of the record, when every form that was allowed can be shown."""
         self.denials: Final = tuple(decided.entry.reason for decided in each if decided.form is None)
 

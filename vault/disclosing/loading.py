@@ -9,11 +9,10 @@ import structlog
 from sqlalchemy import Connection
 
 from vault.crypto.envelope import CUSTOMER_NUMBER
-from vault.crypto.lookup_keys import OtherLookupKeyError
 from vault.disclosing.guard import failure, guard
 from vault.disclosing.item import Item
 from vault.disclosing.quotas import Quotas
-from vault.domain.errors import DatavaultError, IntegrityError
+from vault.domain.errors import DatavaultError, IntegrityError, OtherLookupKeyError
 from vault.domain.protocols import Clock, Transactions
 from vault.domain.types import SubjectSnapshot
 from vault.policy.bundle import Bundle

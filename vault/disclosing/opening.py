@@ -15,9 +15,9 @@ from vault.crypto.keyring import Keyring
 from vault.crypto.tenant_keys import TenantKeys
 from vault.disclosing.decisions import Decided, Decisions
 from vault.disclosing.item import Item, Opened
-from vault.domain.errors import DatavaultError, IntegrityError
+from vault.domain.errors import DatavaultError, IntegrityError, ValueFormatError
 from vault.domain.types import Attribute, Form, KeyScope, Reason, StoredValue, SubjectSnapshot
-from vault.domain.values import ValueFormatError, decode_value
+from vault.domain.values import decode_value
 from vault.reads import AnswerWriter, Read
 
 log = structlog.get_logger("datavault.disclosure")

@@ -6,7 +6,19 @@ Messages are shown to callers: they never hold an attribute value, key, token, S
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Self, TypeVar
+
+_Error = TypeVar("_Error", bound=Exception)
+
+
+def unchained(error: _Error) -> _Error:
+    """`error`, to be raised without the one under way, whose message may hold a value.
+
+    Compiled code leaves out what `from` does (docs/adr/0027): modules that are compiled say
+    `raise unchained(error) from None`.
+    """
+    error.__suppress_context__ = True
+    return error
 
 
 class ErrorReason(StrEnum):
@@ -181,6 +193,10 @@ class IntegrityError(DatavaultError):
     reason = ErrorReason.INTEGRITY
 
 
+class OtherLookupKeyError(IntegrityError):
+    """A customer number is sealed under a lookup key that is not in memory: a newer one, or none at all."""
+
+
 class ShuttingDownError(DatavaultError):
     """The server is stopping and takes no new calls."""
 
@@ -204,3 +220,7 @@ class ConflictError(StoreUnavailableError):
 
 class UncertainCommitError(StoreUnavailableError):
     """The connection was lost at COMMIT: look the record ids up before trying again."""
+
+
+class ValueFormatError(ValueError):
+    """A value does not fit its declared type. The message says what would be right, never the value."""

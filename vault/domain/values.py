@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Final
 
 from vault.domain.canonical import canonical_json, parse_json
+from vault.domain.errors import ValueFormatError, unchained
 from vault.domain.types import Attribute, ValueType
 
 Value = str | int | float | bool | bytes
@@ -29,10 +30,6 @@ class TypedValue:
 
     type: ValueType
     value: Value
-
-
-class ValueFormatError(ValueError):
-    """The value does not fit the declared type. The message says what would be right, never the value."""
 
 
 def encode_value(attribute: Attribute, value: Value) -> bytes:
@@ -57,7 +54,7 @@ def decode_value(kind: ValueType, data: bytes) -> Value:
     try:
         return _DECODERS[kind](data)
     except (struct.error, UnicodeDecodeError, IndexError):
-        raise ValueFormatError(f"not the stored bytes of a {kind.value}") from None
+        raise unchained(ValueFormatError(f"not the stored bytes of a {kind.value}")) from None
 
 
 def _encode_string(_: Attribute, value: Value) -> bytes:
@@ -66,7 +63,7 @@ def _encode_string(_: Attribute, value: Value) -> bytes:
     try:
         return value.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueFormatError("must be valid Unicode text") from None
+        raise unchained(ValueFormatError("must be valid Unicode text")) from None
 
 
 def _encode_int64(_: Attribute, value: Value) -> bytes:
@@ -75,7 +72,7 @@ def _encode_int64(_: Attribute, value: Value) -> bytes:
     try:
         return _INT64.pack(value)
     except struct.error:
-        raise ValueFormatError("must be a 64-bit integer") from None
+        raise unchained(ValueFormatError("must be a 64-bit integer")) from None
 
 
 def _encode_decimal(attribute: Attribute, value: Value) -> bytes:
@@ -98,7 +95,7 @@ def _encode_double(_: Attribute, value: Value) -> bytes:
     try:
         number = float(value)
     except OverflowError:
-        raise ValueFormatError("must fit a double") from None
+        raise unchained(ValueFormatError("must fit a double")) from None
     if not math.isfinite(number):
         raise ValueFormatError("must be a finite number")
     return _DOUBLE.pack(number + 0.0 if number else 0.0)
@@ -118,7 +115,7 @@ def _encode_date(_: Attribute, value: Value) -> bytes:
         if datetime.date.fromisoformat(value).isoformat() != value:
             raise ValueFormatError(expected)
     except ValueError:
-        raise ValueFormatError(expected) from None
+        raise unchained(ValueFormatError(expected)) from None
     return value.encode("ascii")
 
 
@@ -134,8 +131,8 @@ def _encode_json(_: Attribute, value: Value) -> bytes:
     try:
         return canonical_json(parse_json(value))
     except (ValueError, RecursionError):
-        raise ValueFormatError(
-            "must be JSON without duplicate keys, NaN, infinities or lone surrogates"
+        raise unchained(
+            ValueFormatError("must be JSON without duplicate keys, NaN, infinities or lone surrogates")
         ) from None
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
+from vault.domain.errors import ValueFormatError
 from vault.domain.types import Attribute, FormSpec, KeyClass, ValueType
-from vault.domain.values import ValueFormatError, encode_value
+from vault.domain.values import encode_value
 from vault.policy.formspecs import build_forms
 from vault.policy.hierarchy import closure, in_cycle, too_deep
 from vault.policy.model import LINKS

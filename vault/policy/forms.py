@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import lru_cache, partial
 from typing import Any, Final
 
-from vault.domain.errors import IntegrityError
+from vault.domain.errors import IntegrityError, unchained
 from vault.domain.types import Attribute, Form, FormSpec, ValueType
 from vault.domain.values import Value
 
@@ -89,7 +89,7 @@ def _stored_bytes(kind: ValueType, value: Value) -> bytes:
     try:
         return struct.pack(">q" if kind in _INTEGERS else ">d", value)
     except struct.error:
-        raise IntegrityError(_WRONG_TYPE) from None
+        raise unchained(IntegrityError(_WRONG_TYPE)) from None
 
 
 def _keep(text: str, first: int, last: int, fill: str) -> str:

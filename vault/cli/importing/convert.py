@@ -7,8 +7,9 @@ from typing import Final
 from vault.cli.importing.mapping import AttributeSource, Convert
 from vault.cli.importing.parsers import CellError, parser_of
 from vault.cli.importing.rows import Cells
+from vault.domain.errors import ValueFormatError
 from vault.domain.types import Attribute, ValueType
-from vault.domain.values import Value, ValueFormatError, encode_value
+from vault.domain.values import Value, encode_value
 
 __all__ = ["Cell", "CellError", "parsing_kinds"]
 
