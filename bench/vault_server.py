@@ -65,9 +65,12 @@ async def main(home: Path, customers: int, url: str, port: int, tls: bool) -> No
             add_data_service(DataServicer(edge, worker, pipelines.intake, changes), made)
             return made
 
+        serving: list[grpc.aio.Server] = []
+
         async def serve(edge: Edge, port: int, credentials: grpc.ServerCredentials | None) -> int:
-            servers = [server(edge) for _ in range(SERVERS)]
-            for each in servers:
+            for each in [server(edge) for _ in range(SERVERS)]:
+                # one that nothing refers to any more is closed
+                serving.append(each)
                 at = f"127.0.0.1:{port}"
                 port = each.add_secure_port(at, credentials) if credentials else each.add_insecure_port(at)
                 await each.start()
@@ -78,7 +81,7 @@ async def main(home: Path, customers: int, url: str, port: int, tls: bool) -> No
             callers = CertificateAuthenticator(lambda: rooms.policy.current.bundle, rooms.clock)
             ports.append(await serve(Edge(callers, _OneCaller(), meter), 0, _credentials(rooms)))
         print(*ports, flush=True)
-        await asyncio.Event().wait()
+        await serving[0].wait_for_termination()
 
 
 def _credentials(rooms: Rooms) -> grpc.ServerCredentials:
