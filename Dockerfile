@@ -7,7 +7,7 @@
 #
 # Everything that is installed comes from deploy/requirements.txt: exact versions with the hashes of their
 # wheels (`make lock` writes it). The read path is compiled (docs/adr/0027), in a stage whose image has a C compiler.
-# To pin the base images by digest, or to take them from a mirror:
+# To pin the base images by digest, or to take them from a mirror (both of one minor version of Python):
 #   docker build --build-arg PYTHON_IMAGE=mirror.bank.example/python@sha256:... \
 #                --build-arg BUILD_IMAGE=mirror.bank.example/python@sha256:... .
 ARG PYTHON_IMAGE=python:3.13-slim-trixie
@@ -60,6 +60,8 @@ RUN ["useradd", "--uid", "10001", "--gid", "10001", "--no-create-home", \
 RUN ["install", "--directory", "--mode", "0700", "--owner", "datavault", "--group", "datavault", "/var/lib/datavault"]
 
 COPY --from=build /opt/datavault /opt/datavault
+# what was compiled by one minor version of Python does not load in another
+RUN ["/opt/datavault/bin/python", "-c", "import vault.disclosure"]
 
 ENV PATH=/opt/datavault/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

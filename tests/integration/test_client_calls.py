@@ -474,11 +474,17 @@ def test_a_call_that_hangs_ends_at_its_deadline(client: Any, bank: Bank) -> None
         released.set()
 
 
-def test_a_retried_write_carries_the_same_request_id(client: Any, bank: Bank) -> None:
-    """On UNAVAILABLE the same write is sent again, with the id it had."""
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"), (grpc.StatusCode.CANCELLED, "")],
+)
+def test_a_retried_write_carries_the_same_request_id(
+    client: Any, bank: Bank, code: grpc.StatusCode, reason: str
+) -> None:
+    """On UNAVAILABLE, and where the server drops the call, the same write is sent again, with its id."""
     bank.script.on(
         "WriteAttributes",
-        fail(grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
+        fail(code, reason),
         lambda _, __: data.WriteAttributesResponse(),
     )
     receipt = client.write_attributes("4711", {"city": "Bern"})
@@ -495,7 +501,7 @@ def test_retries_are_bounded(client: Any, bank: Bank) -> None:
 
 
 def test_a_refusal_is_not_tried_again(client: Any, bank: Bank) -> None:
-    """Anything but UNAVAILABLE is final at once."""
+    """Anything else is final at once."""
     bank.script.on("GetCheckpoint", fail(grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED"))
     with pytest.raises(NotPermitted):
         client.get_checkpoint()

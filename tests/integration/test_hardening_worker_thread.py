@@ -218,6 +218,28 @@ def test_a_slow_kms_for_a_bulk_holds_up_no_single_read(house: House, monkeypatch
     run(house, scene)
 
 
+def test_a_batch_takes_no_more_room_than_its_reads_that_wait(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One customer whose key the KMS does not give does not hold the room of all others of its part."""
+    kms = SlowKms(house, monkeypatch, lambda items: items == 1)
+
+    async def scene(running: DisclosureWorker) -> None:
+        warm = [ask(house, n) for n in range(50)]
+        await (await running.submit_part(warm))
+        part = await running.submit_part([*warm, ask(house, 500)])
+        await asyncio.to_thread(kms.entered.wait)
+        while running.state.queued > 1:  # noqa: ASYNC110  the answers come by the loop
+            await asyncio.sleep(0)
+        assert not part.done()
+        part.cancel()
+        await asyncio.sleep(0)
+        assert running.state.queued == 0
+        kms.open.set()
+
+    run(house, scene)
+
+
 def test_reads_come_back_to_the_lane_they_left_all_at_once(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from tests.support.faults import (
     serving,
 )
 from tests.support.service import RunningService
+from vault.domain.limits import LIMITS
 
 BURST = 100
 SENT = 5
@@ -91,9 +92,9 @@ def test_reads_that_would_wait_too_long_are_refused_at_once(slow: Slow) -> None:
 
 
 def test_of_a_burst_on_one_connection_nothing_is_dropped_unseen(slow: Slow) -> None:
-    """Whatever one client sends at once, gRPC lets go of none of it: each call is answered or told when to
-    come again. The client's own channel holds back what is more than a connection may have open."""
-    told = {failure_of_ended(call) for call in slow.send(8 * BURST)}
+    """As many calls as a group's answers bring back at once: each is answered or told when to come again, and
+    gRPC lets go of none of them."""
+    told = {failure_of_ended(call) for call in slow.send(LIMITS.group_reads)}
     assert told <= {None, ("OVERLOADED", True)}
 
 

@@ -181,11 +181,11 @@ def test_a_record_that_is_no_object_is_an_error(entry: bytes) -> None:
         _ = LogRecord(0, entry).document
 
 
-def test_unary_calls_are_retried_on_unavailable_only() -> None:
-    """The service config retries every unary method on UNAVAILABLE, but for those that must be sent once, and
-    no stream."""
+def test_unary_calls_are_retried_where_nothing_was_answered() -> None:
+    """The service config retries every unary method on UNAVAILABLE and CANCELLED, but for those that must be
+    sent once, and no stream."""
     unary, others = json.loads(service_config(RetryPolicy(attempts=3)))["methodConfig"]
-    assert unary["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert unary["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "CANCELLED"]
     assert unary["retryPolicy"]["maxAttempts"] == 3
     assert [f"/{each['service']}/{each['method']}" for each in unary["name"]] == [each.path for each in UNARY]
     assert "retryPolicy" not in others

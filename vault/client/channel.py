@@ -52,7 +52,8 @@ def options(connection: Connection, retry: RetryPolicy) -> list[tuple[str, Any]]
 
 
 def service_config(retry: RetryPolicy) -> str:
-    """The gRPC service config: unary calls are retried on UNAVAILABLE alone (gRFC A6).
+    """The gRPC service config: unary calls are retried on UNAVAILABLE, and on CANCELLED, with which a server
+    lets go of calls that came in crowds or while it stops (gRFC A6). A call that the caller cancels is not.
 
     Writes may be retried because they carry a request id. Streams are not: the client resumes them, and
     gRPC's own replay would multiply the attempts.
@@ -64,7 +65,7 @@ def service_config(retry: RetryPolicy) -> str:
             "initialBackoff": f"{max(retry.first_seconds, _SHORTEST_BACKOFF_SECONDS):.3f}s",
             "maxBackoff": f"{max(retry.longest_seconds, _SHORTEST_BACKOFF_SECONDS):.3f}s",
             "backoffMultiplier": 2,
-            "retryableStatusCodes": ["UNAVAILABLE"],
+            "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
         }
     others = {"name": [_name(method.path) for method in (*STREAMING, *ONCE)]}
     return json.dumps({"methodConfig": [unary, others]})

@@ -22,7 +22,7 @@ _RANDOM: Final = random.SystemRandom()
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Tries on UNAVAILABLE, and on nothing else.
+    """Tries on UNAVAILABLE and on calls that a server dropped (CANCELLED), and on nothing else.
 
     `attempts` (1 to 5, gRPC's own bound) counts the first one; for a batch, those in a row that brought no
     result. The wait doubles from `first_seconds` to `longest_seconds`, with jitter.

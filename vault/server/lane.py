@@ -46,22 +46,27 @@ class Waiting:
 
 class Part:
     """Reads of a batch whose answers are awaited together, in the order asked: a future for each would cost a
-    customer 8 us."""
+    customer 8 us. `left` are those without an answer; `answered` is called at each answer."""
 
-    __slots__ = ("_answers", "_left", "future")
+    __slots__ = ("_answered", "_answers", "future", "left")
 
-    def __init__(self, count: int, future: "asyncio.Future[list[ReadOutcome]]") -> None:
+    def __init__(
+        self, count: int, future: "asyncio.Future[list[ReadOutcome]]", answered: Callable[[], None]
+    ) -> None:
         self.future = future
+        self.left = count
+        self._answered = answered
         self._answers: list[ReadOutcome | None] = [None] * count
-        self._left = count
 
     def answer(self, place: int, outcome: ReadOutcome) -> None:
-        """Answer one of them, unless it is answered."""
-        if self._answers[place] is None:
-            self._answers[place] = outcome
-            self._left -= 1
-            if not self._left and not self.future.done():
-                self.future.set_result([each for each in self._answers if each is not None])
+        """Answer one of them, unless it is answered or nobody waits any more."""
+        if self._answers[place] is not None or self.future.done():
+            return
+        self._answers[place] = outcome
+        self.left -= 1
+        self._answered()
+        if not self.left:
+            self.future.set_result([each for each in self._answers if each is not None])
 
     def settle(self, outcome: ReadOutcome) -> None:
         """Answer all that are not answered."""

@@ -7,6 +7,7 @@ then no new calls, then the calls under way, then the queue, then the log.
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +19,7 @@ from grpc_health.v1 import health_pb2_grpc
 from vault.domain.limits import LIMITS
 from vault.server.health import HealthMonitor
 from vault.server.listening import ProbeServer, bind, options
-from vault.server.ports import SHARING, ReservedPort
+from vault.server.ports import ReservedPort
 from vault.server.ready import Addresses
 
 
@@ -51,11 +52,11 @@ class Listen:
     shared: bool = False
 
 
-SERVERS: Final = 4 if SHARING else 1
+SERVERS: Final = 4 if sys.platform == "linux" else 1
 """gRPC servers on a port. grpc.aio hands over the calls of a server one by one, one in a turn of the event
 loop: with a single server the loop turns once for each call of a burst. Measured with 8 and 32 callers, in
 turn: 0.34 and 0.41 of the echo with one, 0.35 and 0.44 with four. More make a crowd of calls worse than it
-is: a loop that takes many new ones finishes few."""
+is: a loop that takes many new ones finishes few. Systems other than Linux do not spread connections."""
 
 
 class GrpcServers:
@@ -103,7 +104,7 @@ class GrpcServers:
         await self._health.stop()
 
     async def _serve(self, address: str, credentials: grpc.ServerCredentials) -> str:
-        if SHARING and not self._listen.shared:
+        if SERVERS > 1 and not self._listen.shared:
             port = ReservedPort(address)
             self._reserved.append(port)
             address = port.address
@@ -116,7 +117,8 @@ class GrpcServers:
 
     def _made(self) -> grpc.aio.Server:
         server = grpc.aio.server(
-            options=options(shared=SHARING), maximum_concurrent_rpcs=LIMITS.concurrent_calls // SERVERS
+            options=options(shared=SERVERS > 1 or self._listen.shared),
+            maximum_concurrent_rpcs=LIMITS.concurrent_calls // SERVERS,
         )
         for registration in self._registrations:
             registration.add(registration.servicer, server)

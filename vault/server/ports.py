@@ -15,16 +15,12 @@ _NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 """`localhost` may name an IPv6 address on a machine that has none."""
 
 
-SHARING: Final = hasattr(socket, "SO_REUSEPORT")
-"""Whether this system has shared ports."""
-
-
 def require_sharing() -> None:
     """
     Raises:
         ConfigurationError: this system has no shared ports.
     """
-    if not SHARING:
+    if not hasattr(socket, "SO_REUSEPORT"):
         raise ConfigurationError("DATAVAULT_WORKERS: this system cannot share a port: it can only be 1 here")
 
 
@@ -49,14 +45,21 @@ class ReservedPort:
         host, _, port = address.rpartition(":")
         number = int(port)
         try:
-            for family, at in _places(host.strip("[]")):
-                number = self._take(family, (at[0], number, *at[2:])) or number
+            number = self._take_all(host.strip("[]"), number)
+            if not self._sockets and host == "[::]":
+                # without IPv6 gRPC takes all addresses of IPv4 for it
+                number = self._take_all("0.0.0.0", number)  # noqa: S104  as the operator said
         except OSError:
             self.close()
             raise cannot_listen(address) from None
         if not self._sockets:
             raise cannot_listen(address)
         return f"{host}:{number}"
+
+    def _take_all(self, host: str, number: int) -> int:
+        for family, at in _places(host):
+            number = self._take(family, (at[0], number, *at[2:])) or number
+        return number
 
     def _take(self, family: int, at: tuple[Any, ...]) -> int:
         """Bind; returns the port, 0 when this machine has no such address."""

@@ -140,9 +140,9 @@ class DisclosureWorker:
                 break
             except OverloadedError:
                 await asyncio.sleep(LIMITS.group_milliseconds / 1_000)
-        part = Part(len(reads), asyncio.get_running_loop().create_future())
+        part = Part(len(reads), asyncio.get_running_loop().create_future(), self._answered_one)
         self._remember(part, len(reads))
-        part.future.add_done_callback(partial(self._forget, part, len(reads)))
+        part.future.add_done_callback(lambda _: self._forget(part, part.left))
         self._queue(
             self._bulk, [WaitingInPart(Attempt(read), part, place) for place, read in enumerate(reads)]
         )
@@ -157,8 +157,11 @@ class DisclosureWorker:
         self._unanswered.add(waiting)
         self._waiting += count
 
+    def _answered_one(self) -> None:
+        self._waiting -= 1
+
     def _forget(self, waiting: Waiting | Part, count: int, _: object = None) -> None:
-        """It is answered, or nobody waits for it any more."""
+        """It is answered, or nobody waits for it any more; `count` of its reads had no answer before."""
         self._unanswered.discard(waiting)
         self._waiting -= count
         if self._stopping and not self._unanswered:
