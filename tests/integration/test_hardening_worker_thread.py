@@ -229,8 +229,9 @@ def test_a_batch_takes_no_more_room_than_its_reads_that_wait(
         await (await running.submit_part(warm))
         part = await running.submit_part([*warm, ask(house, 500)])
         await asyncio.to_thread(kms.entered.wait)
-        while running.state.queued > 1:  # noqa: ASYNC110  the answers come by the loop
-            await asyncio.sleep(0)
+        async with asyncio.timeout(WAIT_SECONDS):
+            while running.state.queued > 1:  # noqa: ASYNC110  the answers come by the loop
+                await asyncio.sleep(0)
         assert not part.done()
         part.cancel()
         await asyncio.sleep(0)
