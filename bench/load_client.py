@@ -60,7 +60,7 @@ async def connect(plan: Plan, count: int) -> list[Http2Calls]:
         tls.load_cert_chain(chain, key)
         tls.set_alpn_protocols(["h2"])
     name = "localhost" if tls else None
-    patience = _FLOOD_PATIENCE_SECONDS if plan["rate"] else math.inf
+    patience = _FLOOD_PATIENCE_SECONDS if plan.get("rate") else math.inf
     made = [
         await loop.create_connection(
             lambda: Http2Calls(requests, patience_seconds=patience),
