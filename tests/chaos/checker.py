@@ -91,15 +91,24 @@ def nothing_after_a_withdrawal(evidence: Evidence) -> Iterator[str]:
     """A read that starts after a withdrawal, objection or erasure was acknowledged releases nothing, unless
     what takes it back may have come between."""
     for ops in evidence.of_customer.values():
+        asked = _first_asked(ops)
         for negative, restorers in _RESTORES.items():
             # of those acknowledged before a read, the one that began last leaves least room
-            latest = Latest((op.end, op.start) for op in _done(ops, negative))
+            latest = Latest((op.end, asked[op.request_id]) for op in _done(ops, negative))
             back = {kind: _may_have_happened(ops, kind) for kind in restorers}
             how_many = any if negative in _EITHER else all
             for read in _done(ops, Kind.READ):
                 began = latest.before(read.start)
                 if began > -inf and not how_many(each.before(read.end) > began for each in back.values()):
                     yield f"released after an acknowledged {negative}: {read}"
+
+
+def _first_asked(ops: Iterable[Op]) -> dict[str, float]:
+    """When each request was made for the first time: a repeat is answered by what that try may have done."""
+    asked: dict[str, float] = {}
+    for op in ops:
+        asked[op.request_id] = min(op.start, asked.get(op.request_id, inf))
+    return asked
 
 
 def _may_have_happened(ops: Iterable[Op], kind: Kind) -> Latest:

@@ -208,6 +208,18 @@ def test_a_good_history_breaks_no_rule() -> None:
     assert check(good_story().evidence).broken == {}
 
 
+def test_a_repeated_change_may_have_been_made_at_its_first_try() -> None:
+    """An erasure that nobody heard of is acknowledged when it is asked for again; what was written between
+    the two stays."""
+    story = good_story()
+    lost = story.change(Kind.ERASE)
+    lit(story)
+    story.edit(lost, answer=Answer.UNKNOWN, reason="UNREACHABLE", record_id="", position=-1)
+    story.ops.append(replace(lost, start=story.now, end=story.now + 0.5, replayed=True))
+    story.read()
+    assert check(story.evidence).broken == {}
+
+
 @pytest.mark.parametrize(("spoil", "rule"), BAD, ids=lambda each: each.__name__)
 def test_the_rule_finds_what_is_wrong(spoil: Callable[[Story], None], rule: checker.Rule) -> None:
     """One thing is spoilt in a good history, and the rule for it says so."""
