@@ -63,21 +63,29 @@ class ReservedPort:
 
     def _take(self, family: int, at: tuple[Any, ...]) -> int:
         """Bind; returns the port, 0 when this machine has no such address."""
-        taken = socket.socket(family, socket.SOCK_STREAM)
         try:
-            # alone at first, so that a program which shares its ports too is noticed; connections that an
-            # earlier server left behind do not count
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            taken.bind(at)
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            taken = _bound(family, at)
         except OSError as error:
-            taken.close()
             if error.errno in _NOT_HERE:
                 return 0
             raise
         self._sockets.append(taken)
         return int(taken.getsockname()[1])
+
+
+def _bound(family: int, at: tuple[Any, ...]) -> socket.socket:
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # alone at first, so that a program which shares its ports too is noticed; connections that an
+        # earlier server left behind do not count
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(at)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError:
+        taken.close()
+        raise
+    return taken
 
 
 def _places(host: str) -> list[tuple[int, tuple[Any, ...]]]:
