@@ -76,6 +76,12 @@ async def ended(futures: Sequence["asyncio.Future[Any]"]) -> list[Any]:
     return [future.result() for future in futures]
 
 
+async def ended_part(part: "asyncio.Future[list[Any]]") -> list[Any]:
+    """The same of the reads of a part."""
+    (outcomes,) = await ended([part])
+    return list(outcomes)
+
+
 def email(outcome: Any) -> Any:
     assert isinstance(outcome, Released), outcome
     return disclosed(outcome).value("email")
@@ -125,7 +131,9 @@ def test_when_the_thread_dies_every_read_that_waits_is_answered(house: House) ->
         waiting += running.submit([ask(house, 1)])
         bulk = await running.submit_part([ask(house, 2)])
         pipeline.open.set()
-        assert [type(each) for each in await ended(waiting) + await bulk] == [AuditUnavailableError] * 3
+        assert [type(each) for each in await ended(waiting) + await ended_part(bulk)] == [
+            AuditUnavailableError
+        ] * 3
         assert running.state.stopped
         with pytest.raises(AuditUnavailableError):
             running.submit([ask(house, 3)])
@@ -194,7 +202,7 @@ def test_a_cold_chunk_asks_the_kms_in_few_calls(house: House, monkeypatch: pytes
 
     async def scene(running: DisclosureWorker) -> None:
         part = await running.submit_part([ask(house, n, CLASSES) for n in range(COLD)])
-        assert [email(each) for each in await part] == [f"e{n}@b.example" for n in range(COLD)]
+        assert [email(each) for each in await ended_part(part)] == [f"e{n}@b.example" for n in range(COLD)]
 
     run(house, scene)
     assert sum(kms.sizes) == 3 * COLD
@@ -213,7 +221,7 @@ def test_a_slow_kms_for_a_bulk_holds_up_no_single_read(house: House, monkeypatch
             assert not bulk.done()
         finally:
             kms.open.set()
-        assert [email(each) for each in await bulk] == [f"e{n}@b.example" for n in range(100)]
+        assert [email(each) for each in await ended_part(bulk)] == [f"e{n}@b.example" for n in range(100)]
 
     run(house, scene)
 
@@ -226,7 +234,7 @@ def test_a_batch_takes_no_more_room_than_its_reads_that_wait(
 
     async def scene(running: DisclosureWorker) -> None:
         warm = [ask(house, n) for n in range(50)]
-        await (await running.submit_part(warm))
+        await ended_part(await running.submit_part(warm))
         part = await running.submit_part([*warm, ask(house, 500)])
         await asyncio.to_thread(kms.entered.wait)
         async with asyncio.timeout(WAIT_SECONDS):
