@@ -24,7 +24,7 @@ from vault.server.data import DataServicer, add_data_service
 from vault.server.edge import Edge
 from vault.server.interpreter import settle
 from vault.server.lifecycle import SERVERS
-from vault.server.listening import options
+from vault.server.listening import options, serve_together
 from vault.server.metrics import Meter
 from vault.server.worker import DisclosureWorker
 from vault.serving import tls_material
@@ -68,13 +68,13 @@ async def main(home: Path, customers: int, url: str, port: int, tls: bool) -> No
         serving: list[grpc.aio.Server] = []
 
         async def serve(edge: Edge, port: int, credentials: grpc.ServerCredentials | None) -> int:
-            for each in [server(edge) for _ in range(SERVERS)]:
-                # one that nothing refers to any more is closed
-                serving.append(each)
-                at = f"127.0.0.1:{port}"
-                port = each.add_secure_port(at, credentials) if credentials else each.add_insecure_port(at)
-                await each.start()
-            return port
+            def add_port(one: grpc.aio.Server, at: str) -> int:
+                return one.add_secure_port(at, credentials) if credentials else one.add_insecure_port(at)
+
+            servers = [server(edge) for _ in range(SERVERS)]
+            # one that nothing refers to any more is closed
+            serving.extend(servers)
+            return int((await serve_together(servers, f"127.0.0.1:{port}", add_port)).rpartition(":")[2])
 
         ports = [await serve(_OpenEdge(_OneCaller(), _OneCaller(), meter), port, None)]
         if tls:

@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -18,7 +17,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from vault.domain.limits import LIMITS
 from vault.server.health import HealthMonitor
-from vault.server.listening import ProbeServer, bind, options
+from vault.server.listening import ProbeServer, options, serve_together
 from vault.server.ports import ReservedPort
 from vault.server.ready import Addresses
 
@@ -109,11 +108,9 @@ class GrpcServers:
             self._reserved.append(port)
             address = port.address
         servers = [self._made() for _ in range(SERVERS)]
-        for server in servers:
-            address = bind(address, partial(server.add_secure_port, address, credentials))
-        for server in servers:
-            await server.start()
-        return address
+        return await serve_together(
+            servers, address, lambda server, at: server.add_secure_port(at, credentials)
+        )
 
     def _made(self) -> grpc.aio.Server:
         server = grpc.aio.server(

@@ -1,6 +1,7 @@
 """Ports: what every gRPC server here is made with, and the plain-text port that serves health alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -52,6 +53,21 @@ def bind(address: str, bind_port: Callable[[], int]) -> str:
     if not port:
         raise cannot_listen(address)
     return f"{host}:{port}"
+
+
+async def serve_together(
+    servers: Sequence[grpc.aio.Server], address: str, add_port: Callable[[grpc.aio.Server, str], int]
+) -> str:
+    """Have several servers listen on one port, for which they are made to share it; returns HOST:PORT.
+
+    Raises:
+        StartRefusedError: it cannot be bound.
+    """
+    for server in servers:
+        address = bind(address, partial(add_port, server, address))
+    for server in servers:
+        await server.start()
+    return address
 
 
 def cannot_listen(address: str) -> StartRefusedError:
