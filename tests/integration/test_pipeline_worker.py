@@ -17,6 +17,7 @@ from vault.domain.limits import LIMITS
 from vault.reads import Attempt, Read, Released
 from vault.server import edge, worker
 from vault.server.blocking import BlockingWorker
+from vault.server.gathering import Gathering
 from vault.server.metrics import Meter
 from vault.server.worker import DisclosureWorker
 
@@ -92,32 +93,44 @@ def test_what_queues_while_a_group_is_under_way_is_the_next_group(house: House) 
     run(house, scene)
 
 
-@pytest.mark.parametrize(("around", "pauses"), [(2, 0), (3, 3), (8, 3)])
-def test_callers_who_were_just_answered_are_given_a_moment_to_ask_again(
-    house: House, monkeypatch: pytest.MonkeyPatch, around: int, pauses: int
-) -> None:
-    """Not for ever, and not where there were but one or two."""
-    paused: list[float] = []
-    monkeypatch.setattr(worker, "sleep", paused.append)
+class Told(threading.Event):
+    """An event that tells when somebody waits for it, as long as it takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited_for = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited_for.set()
+        return super().wait(10)
+
+
+def test_callers_who_were_just_answered_are_one_group_again(house: House) -> None:
+    """The last of them too: the others are queued before it asks."""
 
     async def scene(running: DisclosureWorker, gate: Gate) -> None:
+        told = Told()
+        running._gathering = Gathering(told)
         gate.open.set()
-        await asyncio.gather(*running.submit([ask(house, n) for n in range(around)]))
-        await running.submit([ask(house, 0)])[0]
+        await asyncio.gather(*running.submit([ask(house, n) for n in range(8)]))
+        seven = running.submit([ask(house, n) for n in range(7)])
+        assert await asyncio.to_thread(told.waited_for.wait, 10)
+        await asyncio.gather(*seven, *running.submit([ask(house, 7)]))
+        assert told.is_set()
+        assert gate.groups == [8, 8]
 
-    house.read_group([ask(house, n) for n in range(around)])
+    house.read_group([ask(house, n) for n in range(8)])
     run(house, scene)
-    assert len(paused) == pauses
 
 
-def test_no_pause_is_made_for_callers_who_are_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three quarters of them are enough."""
-    monkeypatch.setattr(worker, "sleep", lambda _: pytest.fail("it paused"))
+def test_callers_who_do_not_ask_again_hold_up_nobody(house: House) -> None:
+    """Who asks alone after a group of eight is answered."""
 
     async def scene(running: DisclosureWorker, gate: Gate) -> None:
         gate.open.set()
         await asyncio.gather(*running.submit([ask(house, n) for n in range(8)]))
-        await asyncio.gather(*running.submit([ask(house, n) for n in range(6)]))
+        assert email(await running.submit([ask(house, 0)])[0]) == "e0@b.example"
+        assert gate.groups == [8, 1]
 
     house.read_group([ask(house, n) for n in range(8)])
     run(house, scene)

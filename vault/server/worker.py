@@ -1,6 +1,6 @@
 """The disclosure worker: one thread that takes reads in groups (architecture.md, "Groups").
 
-The event loop only queues. The worker takes whatever has queued since it last looked (`_gather`), at most
+The event loop only queues. The worker takes whatever has queued since it last looked (gathering.py), at most
 `group_reads`, and runs the six steps for all of it; under load groups form by themselves. Chunks of batch
 reads are groups that came ready-made: they are cut into slices of about `group_milliseconds` and taken in
 turn with the waiting unary reads. Items whose DEK is not cached leave the group for the unwrap threads of
@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import sleep
 from typing import Final
 
 import structlog
@@ -31,18 +30,13 @@ from vault.domain.limits import LIMITS
 from vault.domain.protocols import Clock
 from vault.reads import Attempt, MissingKeys, Read, Released
 from vault.server.admission import Admission
+from vault.server.gathering import Gathering
 from vault.server.lane import Lacking, Lane, Part, Queued, ReadOutcome, Waiting, WaitingInPart
 
 log = structlog.get_logger("datavault.worker")
 
 _FIRST_SLICE: Final = 64
 _ATTEMPTS: Final = 4
-_FEWEST_AROUND: Final = 3
-_GATHERED: Final = 0.75
-_PAUSES: Final = 3
-_PAUSE_SECONDS: Final = 0.000_2
-"""All pauses together are about what a group costs besides its reads, so waiting in vain costs no more than
-not waiting would have. Measured with 8 callers: 2,010 reads/s without, 2,520 with it; p50 3.5 and 2.5 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +69,7 @@ class DisclosureWorker:
         self._groups = 0
         self._reads = 0
         self._slice = _FIRST_SLICE
-        self._around = 0
+        self._gathering = Gathering(threading.Event())
         self._admission = Admission(clock)
         self._thread = threading.Thread(target=self._run, name="disclosure", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -150,6 +144,8 @@ class DisclosureWorker:
 
     def _queue(self, lane: Lane, waiting: Sequence[Queued]) -> None:
         lane.put(waiting, LIMITS.queued_reads)
+        if lane is self._single:
+            self._gathering.queued(len(lane))
         if not self._wake.is_set():
             self._wake.set()
 
@@ -209,7 +205,8 @@ class DisclosureWorker:
                 self._wake.wait()
                 self._wake.clear()
                 while self._single or self._bulk:
-                    self._gather()
+                    if not self._bulk:
+                        self._gathering.wait(self._single)
                     began = self._clock.monotonic()
                     singles = self._take(self._single, LIMITS.group_reads)
                     middle = self._clock.monotonic()
@@ -225,16 +222,6 @@ class DisclosureWorker:
             # in this order: a read accepted before is answered here, one that comes later is refused
             self._dead = True
             self._call(self._answer_all, _unrecordable())
-
-    def _gather(self) -> None:
-        """Give the callers who were just answered a moment to ask again, as those who call in a row do: a
-        group of its own for each half of them costs as much as several reads."""
-        if self._around < _FEWEST_AROUND or self._bulk:
-            return
-        for _ in range(_PAUSES):
-            if len(self._single) >= self._around * _GATHERED:
-                return
-            sleep(_PAUSE_SECONDS)
 
     def _take(self, lane: Lane, most: int) -> int:
         """Run the six steps for what has queued, at most `most`; returns how many were taken."""
@@ -257,9 +244,6 @@ class DisclosureWorker:
         answers: list[tuple[Queued, ReadOutcome]] = []
         lacking: list[Lacking] = []
         results = self._pipeline.disclose([waiting.attempt for waiting in group])
-        if lane is self._single:
-            # who came meanwhile, and who may come again
-            self._around = len(group) + len(lane)
         for waiting, result in zip(group, results, strict=True):
             if not isinstance(result, MissingKeys):
                 answers.append((waiting, result))
@@ -272,6 +256,8 @@ class DisclosureWorker:
                     retry_after_seconds=LIMITS.retry_after_seconds,
                 )
                 answers.append((waiting, error))
+        if lane is self._single:
+            self._gathering.answered(len(answers) + len(lane))
         if answers:
             self._call(_settle, answers)
         if lacking:
