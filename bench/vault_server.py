@@ -26,6 +26,7 @@ from vault.server.interpreter import settle
 from vault.server.lifecycle import SERVERS
 from vault.server.listening import options, serve_together
 from vault.server.metrics import Meter
+from vault.server.scheduling import put_event_loop_first
 from vault.server.worker import DisclosureWorker
 from vault.serving import tls_material
 
@@ -80,6 +81,7 @@ async def main(home: Path, customers: int, url: str, port: int, tls: bool) -> No
         if tls:
             callers = CertificateAuthenticator(lambda: rooms.policy.current.bundle, rooms.clock)
             ports.append(await serve(Edge(callers, _OneCaller(), meter), 0, _credentials(rooms)))
+        put_event_loop_first()
         print(*ports, flush=True)
         await serving[0].wait_for_termination()
 

@@ -44,6 +44,7 @@ from vault.server.policy import PolicyServicer
 from vault.server.ready import Addresses, write_ready_file
 from vault.server.reflection import reflection_of
 from vault.server.rights import RightsServicer
+from vault.server.scheduling import put_event_loop_first
 from vault.server.worker import DisclosureWorker
 from vault.v1 import (
     audit_service_pb2,
@@ -178,6 +179,7 @@ async def _serve(rooms: Rooms, pipelines: Pipelines, post: Post) -> None:
     background = [asyncio.ensure_future(keep_house(changes.run, rooms.database, rooms.clock, refresh, sweep))]
     try:
         addresses = await servers.start()
+        put_event_loop_first()
         metrics = _serve_metrics(meter, settings.metrics)
         background.append(asyncio.ensure_future(monitor.run()))
         log.info("started", build=BUILD, main=addresses.main, jwt=addresses.jwt, keys=rooms.provider.name)
