@@ -82,7 +82,7 @@ ROWS: Final = (
     Row(
         "audit-append",
         "durable appends in groups of 16 and 256, against INSERT and COMMIT per record",
-        lambda run: _appends(run, 1.0, 5),
+        lambda run: _appends(run, 0.25, 21),
         lambda run: _appends(run, 0.2, 3),
     ),
     Row(
@@ -110,18 +110,18 @@ ROWS: Final = (
     Row(
         "batch-loop",
         "batch disclosure in process, against a bare loop (bench/bare_loop.py); core: per CPU-second",
-        lambda run: batch_sqlite(run.place(), 8_000, 7, run.say),
+        lambda run: batch_sqlite(run.place(), 2_000, 21, run.say),
         lambda run: batch_sqlite(run.place(), 2_000, 3, run.say),
     ),
     Row(
         "batch-postgres",
         "the same on PostgreSQL",
-        lambda run: batch_postgres(run.place(), run.postgres, 8_000, 5, run.say),
+        lambda run: batch_postgres(run.place(), run.postgres, 2_000, 15, run.say),
     ),
     Row(
         "batch-grpc",
         "BatchReadAttributes through the service, against the same bare loop",
-        lambda run: batch_grpc(run.place(), 5_000, 5, 20, run.say),
+        lambda run: batch_grpc(run.place(), 2_000, 11, 10, run.say),
     ),
     Row(
         "batch-transit",
