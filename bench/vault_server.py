@@ -26,7 +26,7 @@ from vault.server.interpreter import settle
 from vault.server.lifecycle import SERVERS
 from vault.server.listening import options, serve_together
 from vault.server.metrics import Meter
-from vault.server.scheduling import put_event_loop_first
+from vault.server.scheduling import come_first, take_turns
 from vault.server.worker import DisclosureWorker
 from vault.serving import tls_material
 
@@ -81,7 +81,7 @@ async def main(home: Path, customers: int, url: str, port: int, tls: bool) -> No
         if tls:
             callers = CertificateAuthenticator(lambda: rooms.policy.current.bundle, rooms.clock)
             ports.append(await serve(Edge(callers, _OneCaller(), meter), 0, _credentials(rooms)))
-        put_event_loop_first()
+        come_first()
         print(*ports, flush=True)
         await serving[0].wait_for_termination()
 
@@ -109,4 +109,5 @@ if __name__ == "__main__":
     parser.add_argument("--tls", action="store_true", help="serve over mTLS too; prints that port as well")
     given = parser.parse_args()
     logs.configure(level="ERROR")
+    take_turns()
     uvloop.run(main(given.home, given.customers, given.url, given.port, given.tls))

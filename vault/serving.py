@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,7 +45,7 @@ from vault.server.policy import PolicyServicer
 from vault.server.ready import Addresses, write_ready_file
 from vault.server.reflection import reflection_of
 from vault.server.rights import RightsServicer
-from vault.server.scheduling import put_event_loop_first
+from vault.server.scheduling import come_first, take_turns
 from vault.server.worker import DisclosureWorker
 from vault.v1 import (
     audit_service_pb2,
@@ -124,15 +125,18 @@ class _Alone:
 
 
 def _run(settings: Settings, use: Use, bundle: str, post: Post) -> None:
+    # before there are threads: they inherit it
+    in_turn = take_turns()
     with open_rooms(settings, use, bundle) as rooms:
         signers = log_signers(rooms)
         pipelines = build_pipelines(rooms, open_logs(rooms, signers), signers)
         keep_bundle(rooms.database, rooms.policy.current.bundle, rooms.clock.now())
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(rooms, pipelines, post))
+            runner.run(_serve(rooms, pipelines, post, in_turn=in_turn))
 
 
-async def _serve(rooms: Rooms, pipelines: Pipelines, post: Post) -> None:
+async def _serve(rooms: Rooms, pipelines: Pipelines, post: Post, *, in_turn: bool) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=take_turns))
     meter = Meter()
     worker = DisclosureWorker(pipelines.disclosure, pipelines.keyring, rooms.clock)
     # a withdrawal needs no key: it must not wait behind writes that wait for the KMS
@@ -179,8 +183,9 @@ async def _serve(rooms: Rooms, pipelines: Pipelines, post: Post) -> None:
     background = [asyncio.ensure_future(keep_house(changes.run, rooms.database, rooms.clock, refresh, sweep))]
     try:
         addresses = await servers.start()
-        put_event_loop_first()
         metrics = _serve_metrics(meter, settings.metrics)
+        if in_turn:
+            come_first()
         background.append(asyncio.ensure_future(monitor.run()))
         log.info("started", build=BUILD, main=addresses.main, jwt=addresses.jwt, keys=rooms.provider.name)
         await post.serving(addresses, metrics, rooms.policy.current.bundle.hash, services)

@@ -123,14 +123,20 @@ def test_callers_who_were_just_answered_are_one_group_again(house: House) -> Non
     run(house, scene)
 
 
-def test_callers_who_do_not_ask_again_hold_up_nobody(house: House) -> None:
-    """Who asks alone after a group of eight is answered."""
+def test_reads_of_a_batch_end_the_wait_for_callers(house: House) -> None:
+    """Who asks alone, after a group of eight, is taken with them."""
 
     async def scene(running: DisclosureWorker, gate: Gate) -> None:
+        told = Told()
+        running._gathering = Gathering(told)
         gate.open.set()
         await asyncio.gather(*running.submit([ask(house, n) for n in range(8)]))
-        assert email(await running.submit([ask(house, 0)])[0]) == "e0@b.example"
-        assert gate.groups == [8, 1]
+        alone = running.submit([ask(house, 0)])
+        assert await asyncio.to_thread(told.waited_for.wait, 10)
+        part = await running.submit_part([ask(house, n) for n in range(3)])
+        await asyncio.gather(*alone, part)
+        assert told.is_set()
+        assert gate.groups == [8, 1, 3]
 
     house.read_group([ask(house, n) for n in range(8)])
     run(house, scene)

@@ -1,7 +1,7 @@
-"""Gathering: who was just answered is waited for, a moment, before the next group is taken."""
+"""Gathering: who was just answered is waited for, as long as the event loop is at it."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
@@ -12,93 +12,105 @@ AROUND = 32
 
 
 class Moment(threading.Event):
-    """An event whose waits last no time: `meanwhile` happens in them; keeps how long they were to last."""
+    """An event whose waits last no time; what happens in them is given, one after the other, then nothing."""
 
-    def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.meanwhile = meanwhile
+        self.meanwhile: Iterator[Callable[[], object]] = iter(())
         self.waits: list[float] = []
 
     def wait(self, timeout: float | None = None) -> bool:
         assert timeout is not None
         self.waits.append(timeout)
-        self.meanwhile()
+        next(self.meanwhile, lambda: None)()
         return self.is_set()
 
 
-def gathering(around: int = AROUND) -> tuple[Gathering, Moment]:
-    """After a group of so many was answered."""
+def gathering(around: int, *queued: int) -> tuple[Gathering, Moment]:
+    """After a group of so many was answered; in each wait the event loop takes a call, and so many are queued
+    then."""
     moment = Moment()
     made = Gathering(moment)
     made.answered(around)
+    moment.meanwhile = iter([lambda count=count: made.moved(count) for count in queued])  # type: ignore[misc]
     return made, moment
 
 
-def rewarded(around: int = AROUND) -> tuple[Gathering, Moment]:
-    """The same after they all asked again once."""
-    made, moment = gathering(around)
-    moment.meanwhile = lambda: made.queued(around)
-    made.wait([])
-    moment.waits.clear()
-    moment.meanwhile = lambda: None
-    return made, moment
+def steps(around: int, queued: Iterable[int], queue: list[int] | None = None) -> int:
+    """How many steps the wait has."""
+    made, moment = gathering(around, *queued)
+    made.wait(queue or [])
+    return len(moment.waits)
 
 
 @pytest.mark.parametrize("around", [0, 1, 2])
 def test_one_or_two_callers_are_not_waited_for(around: int) -> None:
-    made, moment = gathering(around)
-    made.wait([])
-    assert not moment.waits
+    assert steps(around, []) == 0
 
 
 def test_nobody_is_waited_for_where_all_have_asked_again() -> None:
-    made, moment = gathering()
-    made.wait([0] * AROUND)
-    assert not moment.waits
+    assert steps(AROUND, [], [0] * AROUND) == 0
 
 
-@pytest.mark.parametrize(("count", "told"), [(AROUND - 1, False), (AROUND, True), (AROUND + 1, True)])
-def test_the_wait_ends_when_as_many_ask_as_were_around(count: int, told: bool) -> None:
-    made, moment = gathering()
-    moment.meanwhile = lambda: made.queued(count)
+def test_the_wait_ends_when_as_many_ask_as_were_around() -> None:
+    assert steps(AROUND, [AROUND // 2, AROUND - 1, AROUND, AROUND + 1]) == 3
+
+
+def test_the_wait_ends_when_the_event_loop_does_nothing_more() -> None:
+    """One step in which nobody was answered and nobody asked."""
+    assert steps(AROUND, []) == 1
+    assert steps(AROUND, [1, 2]) == 3
+
+
+def test_answering_is_doing_something_too() -> None:
+    """While callers are being answered the queue does not grow."""
+    assert steps(AROUND, [0, 0, 0]) == 4
+
+
+@pytest.mark.parametrize(("around", "most"), [(8, 0.001_2), (100_000, LIMITS.group_milliseconds / 2_000)])
+def test_the_wait_is_bounded_however_busy_the_event_loop_is(around: int, most: float) -> None:
+    """By the number of callers, and by half of the time that a group may take. In seconds."""
+    made, moment = gathering(around, *[1] * 1_000)
     made.wait([])
-    assert moment.is_set() is told
+    assert most <= sum(moment.waits) < most + moment.waits[0]
+
+
+def test_something_else_to_do_ends_the_wait() -> None:
+    made, moment = gathering(AROUND)
+    moment.meanwhile = iter([made.end])
+    made.wait([])
+    assert len(moment.waits) == 1
+    assert moment.is_set()
 
 
 def test_who_asks_while_nobody_waits_wakes_nobody() -> None:
-    made, moment = gathering()
+    made, moment = gathering(AROUND)
     made.wait([])
-    made.queued(AROUND)
+    made.moved(AROUND)
     assert not moment.is_set()
 
 
-def test_the_wait_of_another_group_does_not_end_this_one() -> None:
+def test_the_end_of_another_wait_does_not_end_this_one() -> None:
     """The event of the last time is taken back."""
-    made, moment = rewarded()
+    made, moment = gathering(AROUND, AROUND)
+    made.wait([])
+    assert moment.is_set()
     made.wait([])
     assert not moment.is_set()
 
 
-def test_the_wait_is_longer_while_callers_do_ask_again() -> None:
-    """And short again once they did not."""
-    first, moment = gathering()
-    first.wait([])
-    again, longer = rewarded()
-    again.wait([])
-    again.wait([])
-    assert moment.waits[0] == longer.waits[1] < longer.waits[0]
+def test_who_comes_while_the_wait_begins_is_not_overlooked() -> None:
+    """The last one may be queued just after the queue was looked at."""
 
+    class Queue(list[int]):
+        def __len__(self) -> int:
+            made.moved(AROUND)
+            return AROUND - 1
 
-def test_the_longer_wait_grows_with_the_callers_up_to_half_of_a_group() -> None:
-    waits = []
-    for around in (8, 16, 10_000):
-        made, moment = rewarded(around)
-        made.wait([])
-        waits += moment.waits
-    assert waits[0] < waits[1] < waits[2] <= LIMITS.group_milliseconds / 2_000
+    made, moment = gathering(AROUND)
+    made.wait(Queue())
+    assert moment.is_set()
 
 
 def test_no_more_callers_are_waited_for_than_a_group_takes() -> None:
-    made, moment = gathering(10 * LIMITS.group_reads)
-    made.wait([0] * LIMITS.group_reads)
-    assert not moment.waits
+    assert steps(10 * LIMITS.group_reads, [], [0] * LIMITS.group_reads) == 0

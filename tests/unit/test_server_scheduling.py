@@ -1,55 +1,81 @@
-"""Which threads run first."""
+"""How threads share the processors. In threads of their own: the tests' own keep their policy."""
 
-import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
-from vault.server import scheduling
-from vault.server.scheduling import put_event_loop_first
+from vault.server.scheduling import come_first, take_turns
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SCHED_BATCH is Linux's")
 
 
-@pytest.fixture
-def another() -> Iterator[int]:
-    """The id of a thread beside this one; afterwards all threads are as they were."""
-    before, over = scheduling._others(threading.get_native_id()), threading.Event()
-    thread = threading.Thread(target=over.wait)
+def in_a_thread(do: Callable[[], object]) -> None:
+    """Have it done in a thread with the usual policy; raises what it raises."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            do()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
     thread.start()
-    assert thread.native_id is not None
-    yield thread.native_id
-    over.set()
     thread.join()
-    for each in before:
-        with contextlib.suppress(ProcessLookupError):  # gRPC's come and go
-            os.sched_setscheduler(each, os.SCHED_OTHER, os.sched_param(0))
+    for error in errors:
+        raise error
 
 
-def test_other_threads_do_not_interrupt_the_one_that_calls_it(another: int) -> None:
-    put_event_loop_first()
-    assert os.sched_getscheduler(another) == os.SCHED_BATCH
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+def test_threads_that_are_made_later_run_in_their_turn_too() -> None:
+    found: list[int] = []
+
+    def do() -> None:
+        assert take_turns()
+        later = threading.Thread(target=lambda: found.append(os.sched_getscheduler(0)))
+        later.start()
+        later.join()
+        assert os.sched_getscheduler(0) == os.SCHED_BATCH
+
+    in_a_thread(do)
+    assert found == [os.SCHED_BATCH]
 
 
-def test_a_thread_with_a_policy_of_its_own_keeps_it(another: int) -> None:
-    os.sched_setscheduler(another, os.SCHED_IDLE, os.sched_param(0))
-    put_event_loop_first()
-    assert os.sched_getscheduler(another) == os.SCHED_IDLE
+def test_the_event_loop_comes_first_again() -> None:
+    def do() -> None:
+        take_turns()
+        come_first()
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+    in_a_thread(do)
 
 
-def test_a_system_that_does_not_allow_it_is_left_as_it_is(
-    another: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("policy", ["SCHED_BATCH", "SCHED_IDLE"])
+def test_a_policy_of_an_operator_is_kept(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is said to have been done."""
+
+    def do() -> None:
+        os.sched_setscheduler(0, getattr(os, policy), os.sched_param(0))
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "sched_setscheduler", lambda *_: pytest.fail("it was changed"))
+            assert not take_turns()
+
+    in_a_thread(do)
+
+
+def test_a_system_that_does_not_allow_it_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """As under a filter of system calls."""
 
     def refuse(*_: object) -> None:
         raise PermissionError
 
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "sched_setscheduler", refuse)
-        put_event_loop_first()
-    assert os.sched_getscheduler(another) == os.SCHED_OTHER
+    def do() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "sched_setscheduler", refuse)
+            assert not take_turns()
+            come_first()
+
+    in_a_thread(do)

@@ -7,13 +7,16 @@ from typing import Any
 
 from vault.domain.errors import OverloadedError, ShuttingDownError
 from vault.domain.limits import LIMITS
+from vault.server.scheduling import take_turns
 
 
 class BlockingWorker:
     """Runs blocking calls on `threads` threads of its own; with one, they run one at a time and in order."""
 
     def __init__(self, name: str, *, threads: int = 1, most_queued: int = LIMITS.queued_changes) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
+        self._executor = ThreadPoolExecutor(
+            max_workers=threads, thread_name_prefix=name, initializer=take_turns
+        )
         self._most_queued = most_queued
         self._queued = 0
         self._stopping = False

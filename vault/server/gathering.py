@@ -1,9 +1,9 @@
-"""How callers who were just answered are gathered into one group again.
+"""How callers who were just answered are gathered into one group again (docs/adr/0029).
 
 Many callers call in a row: they ask again as soon as they are answered. A group taken at once finds the first
 few of them, and a group of its own for each few costs as much as several reads. Worse, event loop and worker
 then work at the same time and hand the interpreter lock to and fro. So the worker waits until as many ask as
-were around; while it does, the event loop has the lock for itself.
+were around, as long as the event loop is at it; while it waits, the event loop has the lock for itself.
 """
 
 import sys
@@ -14,8 +14,9 @@ from typing import Final
 from vault.domain.limits import LIMITS
 
 _FEWEST: Final = 3
-_VAIN_SECONDS: Final = 0.000_6
-"""About what a group costs besides its reads: waiting in vain costs no more than not waiting would have."""
+_STEP_SECONDS: Final = 0.000_4
+"""In which an event loop that has something to do gets on with it; about what a group costs besides its
+reads."""
 _SECONDS_A_CALLER: Final = 0.000_15
 """What the event loop takes to answer a caller and to take the next call of another, with some to spare."""
 _MOST_SECONDS: Final = LIMITS.group_milliseconds / 2_000
@@ -23,41 +24,44 @@ _NOBODY: Final = sys.maxsize
 
 
 class Gathering:
-    """`queued` is called on the event loop, all else on the worker thread.
+    """`wait` and `answered` are called by the worker thread, all else from any.
 
     Args:
-        came: set when as many as were around ask again.
+        enough: set when as many as were around ask again, or when nobody should wait for them.
     """
 
-    def __init__(self, came: threading.Event) -> None:
-        self._came = came
+    def __init__(self, enough: threading.Event) -> None:
+        self._enough = enough
         self._around = 0
-        self._enough = _NOBODY
-        self._rewarded = False
+        self._awaited = _NOBODY
+        self._moves = 0
 
-    def queued(self, count: int) -> None:
-        """So many reads are queued now."""
-        if count >= self._enough:
-            self._enough = _NOBODY
-            self._came.set()
+    def moved(self, queued: int) -> None:
+        """The event loop answered a caller, or took a call; so many are queued."""
+        self._moves += 1
+        if queued >= self._awaited:
+            self.end()
+
+    def end(self) -> None:
+        """Wait no longer: there is something else to do."""
+        self._awaited = _NOBODY
+        self._enough.set()
 
     def answered(self, around: int) -> None:
-        """So many may ask again: those of a group who were answered, and those who came meanwhile."""
+        """So many may ask again: those of a group who are answered now, and those who came meanwhile."""
         self._around = min(around, LIMITS.group_reads)
 
     def wait(self, queue: Sized) -> None:
-        """Give those who were around time to ask again: more where they did so the last time."""
+        """Give those who were around time to ask again, while the event loop answers them and takes calls."""
         if self._around < _FEWEST:
             return
-        self._came.clear()
+        self._enough.clear()
         # before the queue is looked at, or nobody would tell of one who comes in between
-        self._enough = self._around
-        if len(queue) < self._around:
-            self._rewarded = self._came.wait(self._patience())
-        self._enough = _NOBODY
-
-    def _patience(self) -> float:
-        """Seconds."""
-        if not self._rewarded:
-            return _VAIN_SECONDS
-        return max(_VAIN_SECONDS, min(self._around * _SECONDS_A_CALLER, _MOST_SECONDS))
+        self._awaited = self._around
+        left, moves = min(self._around * _SECONDS_A_CALLER, _MOST_SECONDS), -1
+        while left > 0 and moves != self._moves and len(queue) < self._around:
+            moves = self._moves
+            if self._enough.wait(_STEP_SECONDS):
+                break
+            left -= _STEP_SECONDS
+        self._awaited = _NOBODY

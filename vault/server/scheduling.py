@@ -1,38 +1,31 @@
-"""Which threads of a process that serves run first."""
+"""How the threads of a process that serves share the processors (docs/adr/0028).
+
+In a call the event loop wakes threads of gRPC several times, and they wake it and the worker. Linux likes
+to run who was woken at once, in place of who runs, so the event loop lost its processor two or three times a
+read to threads that could have waited. Threads under SCHED_BATCH (sched(7)) run in their turn, interrupt
+nobody, and find more to do when they run. All are under it but the event loop.
+
+It is a matter of speed alone: nothing happens where the system has no such policy or does not allow it.
+"""
 
 import contextlib
 import os
 import sys
-import threading
-from pathlib import Path
-from typing import Final
-
-_THREADS: Final = Path("/proc/self/task")
 
 
-def put_event_loop_first() -> None:
-    """Call it on the event loop's thread once it serves, when gRPC has made its threads.
+def take_turns() -> bool:
+    """Put this thread, and those that it makes from now on, under SCHED_BATCH, unless an operator gave it a
+    policy; returns whether it was done."""
+    if sys.platform != "linux" or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        return False
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        return True
+    return False
 
-    In a call the event loop wakes threads of gRPC several times, and they wake it. The kernel likes to run
-    who was woken at once, in place of who runs, so the event loop lost its processor two or three times a
-    read to threads that could have waited. Threads under SCHED_BATCH (sched(7)) run in their turn, interrupt
-    nobody, and find more to do when they run. Measured with 32 callers on two processors: 145 us of CPU a
-    read instead of 198, and 1.19 times as many answers (docs/adr/0028).
 
-    Threads that an operator gave a policy of their own keep it. Nothing where the system has no such policy,
-    or does not allow it: it is a matter of speed alone.
-    """
-    if sys.platform != "linux":
-        return
-    own = threading.get_native_id()
-    for thread in _others(own):
+def come_first() -> None:
+    """Give this thread the usual policy back that `take_turns` took from it."""
+    if sys.platform == "linux":
         with contextlib.suppress(OSError):
-            if os.sched_getscheduler(thread) == os.SCHED_OTHER:
-                os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
-
-
-def _others(own: int) -> list[int]:
-    try:
-        return [int(each.name) for each in _THREADS.iterdir() if int(each.name) != own]
-    except OSError:
-        return []
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

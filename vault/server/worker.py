@@ -58,7 +58,7 @@ class DisclosureWorker:
         self._clock = clock
         self._wake = threading.Event()
         # one read must not wait for another's KMS call; a bulk is best gathered into few of them
-        self._single = Lane("single", keyring, self._wake.set, threads=2, refresh=self._refresh)
+        self._single = Lane("single", keyring, self._keys_came, threads=2, refresh=self._refresh)
         self._bulk = Lane("bulk", keyring, self._wake.set, threads=1, refresh=self._refresh)
         self._unanswered: set[Waiting | Part] = set()
         self._waiting = 0
@@ -101,6 +101,7 @@ class DisclosureWorker:
             outcome = await waiting.future
         finally:
             self._forget(waiting, 1)
+            self._gathering.moved(len(self._single))
         if isinstance(outcome, DatavaultError):
             raise outcome
         return outcome
@@ -145,7 +146,9 @@ class DisclosureWorker:
     def _queue(self, lane: Lane, waiting: Sequence[Queued]) -> None:
         lane.put(waiting, LIMITS.queued_reads)
         if lane is self._single:
-            self._gathering.queued(len(lane))
+            self._gathering.moved(len(lane))
+        else:
+            self._gathering.end()
         if not self._wake.is_set():
             self._wake.set()
 
@@ -196,6 +199,12 @@ class DisclosureWorker:
 
     def _refresh(self, tenant: str) -> None:
         self._pipeline.refresh(tenant)
+
+    # --- on the unwrap threads -----------------------------------------------------------------------------
+
+    def _keys_came(self) -> None:
+        self._gathering.moved(len(self._single))
+        self._wake.set()
 
     # --- on the worker thread ------------------------------------------------------------------------------
 
