@@ -34,8 +34,8 @@ Say = Callable[[str], None]
 class Volume:
     """How much is measured: requests of a round by clients; `by` is the load generator, '' the best."""
 
-    rounds: int = 9
-    requests: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({8: 3_000, 32: 5_000}))
+    rounds: int = 15
+    requests: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({8: 2_500, 32: 4_000}))
     by: str = ""
 
 

@@ -116,12 +116,12 @@ ROWS: Final = (
     Row(
         "batch-postgres",
         "the same on PostgreSQL",
-        lambda run: batch_postgres(run.place(), run.postgres, 2_000, 15, run.say),
+        lambda run: batch_postgres(run.place(), run.postgres, 2_000, 31, run.say),
     ),
     Row(
         "batch-grpc",
         "BatchReadAttributes through the service, against the same bare loop",
-        lambda run: batch_grpc(run.place(), 2_000, 11, 10, run.say),
+        lambda run: batch_grpc(run.place(), 2_000, 15, 8, run.say),
     ),
     Row(
         "batch-transit",

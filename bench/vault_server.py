@@ -48,7 +48,7 @@ class _OpenEdge(Edge):
         return Caller(CALLER, "retail", "bench")
 
 
-async def main(home: Path, customers: int, url: str, port: int, tls: bool) -> None:
+async def main(home: Path, customers: int, url: str, port: int, tls: bool, in_turn: bool) -> None:
     settings = load_settings(home=home, database_url=url)
     with open_rooms(settings, Use.SERVE) as rooms:
         signers = log_signers(rooms)
@@ -81,7 +81,8 @@ async def main(home: Path, customers: int, url: str, port: int, tls: bool) -> No
         if tls:
             callers = CertificateAuthenticator(lambda: rooms.policy.current.bundle, rooms.clock)
             ports.append(await serve(Edge(callers, _OneCaller(), meter), 0, _credentials(rooms)))
-        come_first()
+        if in_turn:
+            come_first()
         print(*ports, flush=True)
         await serving[0].wait_for_termination()
 
@@ -109,5 +110,5 @@ if __name__ == "__main__":
     parser.add_argument("--tls", action="store_true", help="serve over mTLS too; prints that port as well")
     given = parser.parse_args()
     logs.configure(level="ERROR")
-    take_turns()
-    uvloop.run(main(given.home, given.customers, given.url, given.port, given.tls))
+    in_turn = take_turns()
+    uvloop.run(main(given.home, given.customers, given.url, given.port, given.tls, in_turn))

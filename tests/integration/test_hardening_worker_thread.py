@@ -309,6 +309,18 @@ def test_a_key_that_breaks_the_unwrapping_is_an_error_of_its_own(
     run(house, scene)
 
 
+def test_keys_that_came_count_as_a_move(house: House) -> None:
+    """Who waited for one is queued again, and may be the last who is waited for (gathering.py)."""
+
+    async def scene(running: DisclosureWorker) -> None:
+        before = running._gathering._moves
+        await asyncio.wait_for(running.ask(ask(house, 0)), WAIT_SECONDS)
+        # it was taken, its keys came, it was done
+        assert running._gathering._moves == before + 3
+
+    run(house, scene)
+
+
 def test_cancelled_reads_do_not_pile_up_behind_a_group_that_hangs(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,7 +110,7 @@ def test_callers_who_were_just_answered_are_one_group_again(house: House) -> Non
 
     async def scene(running: DisclosureWorker, gate: Gate) -> None:
         told = Told()
-        running._gathering = Gathering(told)
+        running._gathering = Gathering(told, house.rooms.clock)
         gate.open.set()
         await asyncio.gather(*running.submit([ask(house, n) for n in range(8)]))
         seven = running.submit([ask(house, n) for n in range(7)])
@@ -123,12 +123,40 @@ def test_callers_who_were_just_answered_are_one_group_again(house: House) -> Non
     run(house, scene)
 
 
+class Counted(Gathering):
+    """Counts what moved."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(threading.Event(), house.rooms.clock)
+        self.queued: list[int] = []
+
+    def moved(self, queued: int) -> None:
+        self.queued.append(queued)
+        super().moved(queued)
+
+
+def test_calls_that_are_taken_and_calls_that_are_done_count_as_moves(house: House) -> None:
+    """Else nobody would be waited for while callers are being answered."""
+
+    async def scene(running: DisclosureWorker, gate: Gate) -> None:
+        counted = running._gathering = Counted(house)
+        asked = [asyncio.ensure_future(running.ask(ask(house, n))) for n in range(8)]
+        await gate.arrived()
+        taken = len(counted.queued)
+        gate.open.set()
+        await asyncio.gather(*asked)
+        assert (taken, len(counted.queued)) == (8, 16)
+
+    house.read_group([ask(house, n) for n in range(8)])
+    run(house, scene)
+
+
 def test_reads_of_a_batch_end_the_wait_for_callers(house: House) -> None:
     """Who asks alone, after a group of eight, is taken with them."""
 
     async def scene(running: DisclosureWorker, gate: Gate) -> None:
         told = Told()
-        running._gathering = Gathering(told)
+        running._gathering = Gathering(told, house.rooms.clock)
         gate.open.set()
         await asyncio.gather(*running.submit([ask(house, n) for n in range(8)]))
         alone = running.submit([ask(house, 0)])

@@ -7,21 +7,26 @@ import pytest
 
 from vault.domain.limits import LIMITS
 from vault.server.gathering import Gathering
+from vault.testing import FakeClock
 
 AROUND = 32
 
 
 class Moment(threading.Event):
-    """An event whose waits last no time; what happens in them is given, one after the other, then nothing."""
+    """An event whose waits are over at once, on a clock that goes on by them and by `late` each; what happens
+    in them is given, one after the other, then nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, late: float = 0.0) -> None:
         super().__init__()
+        self.clock = FakeClock()
+        self.late = late
         self.meanwhile: Iterator[Callable[[], object]] = iter(())
         self.waits: list[float] = []
 
     def wait(self, timeout: float | None = None) -> bool:
         assert timeout is not None
         self.waits.append(timeout)
+        self.clock.advance(timeout + self.late)
         next(self.meanwhile, lambda: None)()
         return self.is_set()
 
@@ -30,7 +35,7 @@ def gathering(around: int, *queued: int) -> tuple[Gathering, Moment]:
     """After a group of so many was answered; in each wait the event loop takes a call, and so many are queued
     then."""
     moment = Moment()
-    made = Gathering(moment)
+    made = Gathering(moment, moment.clock)
     made.answered(around)
     moment.meanwhile = iter([lambda count=count: made.moved(count) for count in queued])  # type: ignore[misc]
     return made, moment
@@ -39,7 +44,7 @@ def gathering(around: int, *queued: int) -> tuple[Gathering, Moment]:
 def steps(around: int, queued: Iterable[int], queue: list[int] | None = None) -> int:
     """How many steps the wait has."""
     made, moment = gathering(around, *queued)
-    made.wait(queue or [])
+    made.wait(queue or [], [])
     return len(moment.waits)
 
 
@@ -71,21 +76,36 @@ def test_answering_is_doing_something_too() -> None:
 def test_the_wait_is_bounded_however_busy_the_event_loop_is(around: int, most: float) -> None:
     """By the number of callers, and by half of the time that a group may take. In seconds."""
     made, moment = gathering(around, *[1] * 1_000)
-    made.wait([])
-    assert most <= sum(moment.waits) < most + moment.waits[0]
+    made.wait([], [])
+    assert sum(moment.waits) == pytest.approx(most)
+
+
+def test_who_gets_the_processor_late_has_waited_for_as_long() -> None:
+    """The bound is one of time, not of steps."""
+    made, moment = gathering(AROUND, *[1] * 1_000)
+    moment.late = 1.0
+    made.wait([], [])
+    assert len(moment.waits) == 1
 
 
 def test_something_else_to_do_ends_the_wait() -> None:
     made, moment = gathering(AROUND)
     moment.meanwhile = iter([made.end])
-    made.wait([])
+    made.wait([], [])
     assert len(moment.waits) == 1
     assert moment.is_set()
 
 
+def test_nobody_is_waited_for_while_there_are_others_to_take() -> None:
+    """Also where they came after the worker looked, but before it began to wait."""
+    made, moment = gathering(AROUND, 1, 2, 3)
+    made.wait([], [0])
+    assert not moment.waits
+
+
 def test_who_asks_while_nobody_waits_wakes_nobody() -> None:
     made, moment = gathering(AROUND)
-    made.wait([])
+    made.wait([], [])
     made.moved(AROUND)
     assert not moment.is_set()
 
@@ -93,9 +113,9 @@ def test_who_asks_while_nobody_waits_wakes_nobody() -> None:
 def test_the_end_of_another_wait_does_not_end_this_one() -> None:
     """The event of the last time is taken back."""
     made, moment = gathering(AROUND, AROUND)
-    made.wait([])
+    made.wait([], [])
     assert moment.is_set()
-    made.wait([])
+    made.wait([], [])
     assert not moment.is_set()
 
 
@@ -108,7 +128,7 @@ def test_who_comes_while_the_wait_begins_is_not_overlooked() -> None:
             return AROUND - 1
 
     made, moment = gathering(AROUND)
-    made.wait(Queue())
+    made.wait(Queue(), [])
     assert moment.is_set()
 
 

@@ -1,5 +1,6 @@
 """How threads share the processors. In threads of their own: the tests' own keep their policy."""
 
+import asyncio
 import os
 import sys
 import threading
@@ -7,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from vault.server.blocking import BlockingWorker
 from vault.server.scheduling import come_first, take_turns
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SCHED_BATCH is Linux's")
@@ -66,16 +68,30 @@ def test_a_policy_of_an_operator_is_kept(policy: str, monkeypatch: pytest.Monkey
     in_a_thread(do)
 
 
-def test_a_system_that_does_not_allow_it_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As under a filter of system calls."""
+@pytest.mark.parametrize("refused", ["sched_setscheduler", "sched_getscheduler"])
+def test_a_system_that_does_not_allow_it_is_left_as_it_is(
+    refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under a filter of system calls, or a C library that knows none of it."""
 
     def refuse(*_: object) -> None:
         raise PermissionError
 
     def do() -> None:
         with monkeypatch.context() as patched:
-            patched.setattr(os, "sched_setscheduler", refuse)
+            patched.setattr(os, refused, refuse)
             assert not take_turns()
             come_first()
 
     in_a_thread(do)
+
+
+def test_threads_of_executors_run_in_their_turn_whoever_made_them() -> None:
+    """The event loop makes them, which comes first by then."""
+    in_a_thread(lambda: asyncio.run(_blocking_policy()))
+
+
+async def _blocking_policy() -> None:
+    worker = BlockingWorker("test")
+    assert await worker.run(lambda: os.sched_getscheduler(0)) == os.SCHED_BATCH
+    await worker.stop()

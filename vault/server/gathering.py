@@ -3,7 +3,7 @@
 Many callers call in a row: they ask again as soon as they are answered. A group taken at once finds the first
 few of them, and a group of its own for each few costs as much as several reads. Worse, event loop and worker
 then work at the same time and hand the interpreter lock to and fro. So the worker waits until as many ask as
-were around, as long as the event loop is at it; while it waits, the event loop has the lock for itself.
+were around, as long as the event loop is at it: while it waits, the event loop has the lock for itself.
 """
 
 import sys
@@ -12,6 +12,7 @@ from collections.abc import Sized
 from typing import Final
 
 from vault.domain.limits import LIMITS
+from vault.domain.protocols import Clock
 
 _FEWEST: Final = 3
 _STEP_SECONDS: Final = 0.000_4
@@ -30,14 +31,16 @@ class Gathering:
         enough: set when as many as were around ask again, or when nobody should wait for them.
     """
 
-    def __init__(self, enough: threading.Event) -> None:
+    def __init__(self, enough: threading.Event, clock: Clock) -> None:
         self._enough = enough
+        self._clock = clock
         self._around = 0
         self._awaited = _NOBODY
         self._moves = 0
 
     def moved(self, queued: int) -> None:
-        """The event loop answered a caller, or took a call; so many are queued."""
+        """The event loop took a call or is done with one, or keys came that some waited for; so many are
+        queued."""
         self._moves += 1
         if queued >= self._awaited:
             self.end()
@@ -51,17 +54,19 @@ class Gathering:
         """So many may ask again: those of a group who are answered now, and those who came meanwhile."""
         self._around = min(around, LIMITS.group_reads)
 
-    def wait(self, queue: Sized) -> None:
-        """Give those who were around time to ask again, while the event loop answers them and takes calls."""
+    def wait(self, queue: Sized, others: Sized) -> None:
+        """Give those who were around time to ask again, while the event loop answers them and takes calls.
+        Not while there are `others` to take."""
         if self._around < _FEWEST:
             return
         self._enough.clear()
-        # before the queue is looked at, or nobody would tell of one who comes in between
+        # before the queues are looked at, or nobody would tell of one who comes in between
         self._awaited = self._around
-        left, moves = min(self._around * _SECONDS_A_CALLER, _MOST_SECONDS), -1
-        while left > 0 and moves != self._moves and len(queue) < self._around:
+        seconds, moves = min(self._around * _SECONDS_A_CALLER, _MOST_SECONDS), -1
+        until = self._clock.monotonic() + seconds
+        while moves != self._moves and len(queue) < self._around and not others:
             moves = self._moves
-            if self._enough.wait(_STEP_SECONDS):
+            left = until - self._clock.monotonic()
+            if left <= 0 or self._enough.wait(min(_STEP_SECONDS, left)):
                 break
-            left -= _STEP_SECONDS
         self._awaited = _NOBODY

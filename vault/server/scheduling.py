@@ -16,11 +16,11 @@ import sys
 def take_turns() -> bool:
     """Put this thread, and those that it makes from now on, under SCHED_BATCH, unless an operator gave it a
     policy; returns whether it was done."""
-    if sys.platform != "linux" or os.sched_getscheduler(0) != os.SCHED_OTHER:
-        return False
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        return True
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            if os.sched_getscheduler(0) == os.SCHED_OTHER:
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+                return True
     return False
 
 

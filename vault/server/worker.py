@@ -69,7 +69,7 @@ class DisclosureWorker:
         self._groups = 0
         self._reads = 0
         self._slice = _FIRST_SLICE
-        self._gathering = Gathering(threading.Event())
+        self._gathering = Gathering(threading.Event(), clock)
         self._admission = Admission(clock)
         self._thread = threading.Thread(target=self._run, name="disclosure", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -214,8 +214,7 @@ class DisclosureWorker:
                 self._wake.wait()
                 self._wake.clear()
                 while self._single or self._bulk:
-                    if not self._bulk:
-                        self._gathering.wait(self._single)
+                    self._gathering.wait(self._single, self._bulk)
                     began = self._clock.monotonic()
                     singles = self._take(self._single, LIMITS.group_reads)
                     middle = self._clock.monotonic()
