@@ -19,8 +19,8 @@ _STEP_SECONDS: Final = 0.000_4
 """In which an event loop that has something to do gets on with it; about what a group costs besides its
 reads."""
 _SECONDS_A_CALLER: Final = 0.000_4
-"""Some times what the event loop takes to answer a caller and to take the next call of another, which is no bound on
-slow machines: the steps end a wait that leads to nothing."""
+"""Some times what the event loop takes to answer a caller and to take the next call of another: slow machines
+keep to it, and the steps end a wait that leads to nothing."""
 _MOST_SECONDS: Final = LIMITS.group_milliseconds / 2_000
 _NOBODY: Final = sys.maxsize
 
