@@ -126,7 +126,7 @@ ROWS: Final = (
     Row(
         "batch-transit",
         "batch disclosure, against having Transit decrypt the values; cold: no data key cached",
-        lambda run: batch_transit(run.place(), 4_000, 5, run.say),
+        lambda run: batch_transit(run.place(), 2_000, 11, run.say),
         lambda run: batch_transit(run.place(), 1_000, 3, run.say),
     ),
     Row(
