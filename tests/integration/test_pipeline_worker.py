@@ -105,14 +105,20 @@ class Told(threading.Event):
         return super().wait(10)
 
 
+async def eight_answered(house: House, running: DisclosureWorker, gate: Gate) -> Told:
+    """Have a group of eight answered; tells when they are waited for."""
+    told = Told()
+    running._gathering = Gathering(told, house.rooms.clock)
+    gate.open.set()
+    await asyncio.gather(*running.submit([ask(house, n) for n in range(8)]))
+    return told
+
+
 def test_callers_who_were_just_answered_are_one_group_again(house: House) -> None:
     """The last of them too: the others are queued before it asks."""
 
     async def scene(running: DisclosureWorker, gate: Gate) -> None:
-        told = Told()
-        running._gathering = Gathering(told, house.rooms.clock)
-        gate.open.set()
-        await asyncio.gather(*running.submit([ask(house, n) for n in range(8)]))
+        told = await eight_answered(house, running, gate)
         seven = running.submit([ask(house, n) for n in range(7)])
         assert await asyncio.to_thread(told.waited_for.wait, 10)
         await asyncio.gather(*seven, *running.submit([ask(house, 7)]))
@@ -155,10 +161,7 @@ def test_reads_of_a_batch_end_the_wait_for_callers(house: House) -> None:
     """Who asks alone, after a group of eight, is taken with them."""
 
     async def scene(running: DisclosureWorker, gate: Gate) -> None:
-        told = Told()
-        running._gathering = Gathering(told, house.rooms.clock)
-        gate.open.set()
-        await asyncio.gather(*running.submit([ask(house, n) for n in range(8)]))
+        told = await eight_answered(house, running, gate)
         alone = running.submit([ask(house, 0)])
         assert await asyncio.to_thread(told.waited_for.wait, 10)
         part = await running.submit_part([ask(house, n) for n in range(3)])

